@@ -1,0 +1,1 @@
+//! Disks as the appliance meets them: GPT, superblocks, first mkfs, fsck, growth, mounts.

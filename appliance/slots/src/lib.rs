@@ -1,0 +1,1 @@
+//! Boot slots: counting, health and blessing of a boot.

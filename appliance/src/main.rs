@@ -1,0 +1,2 @@
+//! The one binary that carries the daemons of the appliance as subcommands.
+fn main() {}

@@ -1,0 +1,1 @@
+//! File formats that the image is made of, one module each.

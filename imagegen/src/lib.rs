@@ -1,0 +1,1 @@
+//! Builds, checks, inspects and writes Larder images.

@@ -1,0 +1,2 @@
+//! `imagegen`: from configs/ to a bootable image.
+fn main() {}

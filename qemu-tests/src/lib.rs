@@ -1,0 +1,1 @@
+//! End-to-end tests that boot the image that ships, and their harness.
