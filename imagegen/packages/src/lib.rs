@@ -1,1 +1,93 @@
-//! Debian packages: lock, resolve, verify, download.
+//! Debian packages, from apt's sources to verified `.deb` files on disk; rootless, without apt.
+//!
+//! ```no_run
+//! # fn main() -> packages::Result<()> {
+//! # let request: packages::Request = unimplemented!();
+//! use packages::{Cache, Lock, Options, Silent, Sources};
+//! let (cache, options) = (Cache::of_user()?, Options::default());
+//! let sources = Sources::discover(&[])?;
+//! let progress: std::sync::Arc<dyn packages::Progress> = std::sync::Arc::new(Silent);
+//! let lock = packages::resolve(&request, &sources, &cache, &progress, &options)?;
+//! lock.save("configs/packages.lock".as_ref())?;
+//! let packages: Vec<_> = lock.system().chain(lock.kernel("6.18-cloud")).collect();
+//! let paths = packages::fetch(&packages, &sources, &cache, &progress, &options)?;
+//! # Ok(()) }
+//! ```
+//!
+//! The way of a byte: InRelease is verified by gpgv, the index by the hash in InRelease, a package
+//! by the hash in the index. A lock keeps the last of these, so a build trusts nothing but it.
+
+mod cache;
+mod date;
+pub mod deb822;
+mod digest;
+mod download;
+mod error;
+mod http;
+pub mod index;
+mod kernel;
+pub mod lock;
+mod progress;
+mod proxy;
+pub mod relation;
+pub mod release;
+mod request;
+mod resolve;
+pub mod sources;
+mod suites;
+mod url;
+mod verify;
+pub mod version;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use crate::cache::Cache;
+pub use crate::digest::Digest;
+pub use crate::download::Options;
+pub use crate::error::{Error, Result};
+pub use crate::http::Timeouts;
+pub use crate::lock::{Lock, LockedSuite, Package, Role};
+pub use crate::progress::{Progress, Silent};
+pub use crate::proxy::Proxies;
+pub use crate::request::{Flavour, KernelRequest, Request};
+pub use crate::sources::{Archive, Kind, Sources};
+pub use crate::url::Url;
+
+/// Resolves a request against the newest indexes of its suites.
+pub fn resolve(
+    request: &Request,
+    sources: &Sources,
+    cache: &Cache,
+    progress: &Arc<dyn Progress>,
+    options: &Options,
+) -> Result<Lock> {
+    request.check()?;
+    let suites = suites::load(request, sources, cache, progress, options)?;
+    progress.step("resolving");
+    suites.resolve(request, progress)
+}
+
+/// Downloads packages of a lock; the paths are in the order of `packages`.
+///
+/// What is in the cache costs one look at its size. A package that no source has any more gives
+/// [`Error::Gone`], after all others were downloaded: the caller may resolve anew.
+pub fn fetch(
+    packages: &[&Package],
+    sources: &Sources,
+    cache: &Cache,
+    progress: &Arc<dyn Progress>,
+    options: &Options,
+) -> Result<Vec<PathBuf>> {
+    let items = packages
+        .iter()
+        .map(|p| download::Item {
+            name: format!("{} {}", p.name, p.version),
+            urls: sources.candidates(&p.suite, &p.path),
+            size: p.size,
+            digest: p.sha256,
+            extension: "deb",
+        })
+        .collect();
+    download::fetch(items, cache, progress, options)
+}
