@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sha2::Digest as _;
 
 use crate::digest::Digest;
@@ -99,6 +100,16 @@ pub(crate) fn hash_file(path: &Path) -> Result<Digest> {
     }
 }
 
+/// What [`Part::open`] finds.
+pub(crate) enum Opened {
+    /// A file to go on with, ours alone.
+    Part(Part),
+    /// Another process finished the download.
+    Whole,
+    /// Another process is downloading it now.
+    Busy,
+}
+
 /// A download that is not whole yet: its file, locked against other processes, and the hash of
 /// what it holds.
 pub(crate) struct Part {
@@ -106,14 +117,11 @@ pub(crate) struct Part {
     file: File,
     hasher: sha2::Sha256,
     len: u64,
-    /// Bytes that an earlier run left.
-    pub(crate) resumed: u64,
 }
 
 impl Part {
-    /// Opens or creates the `.part` file beside `target`, waits until no other process has it,
-    /// and hashes what is there. `None` if another process finished it in the meantime.
-    pub(crate) fn open(target: &Path, size: u64) -> Result<Option<Self>> {
+    /// Opens or creates the `.part` file beside `target` and hashes what is there.
+    pub(crate) fn open(target: &Path, size: u64) -> Result<Opened> {
         let path = target.with_extension("part");
         let folder = target.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(Error::io(folder, "cannot create the folder"))?;
@@ -125,8 +133,11 @@ impl Part {
                 .truncate(false)
                 .open(&path)
                 .map_err(Error::io(&path, "cannot open"))?;
-            flock(&file, FlockOperation::LockExclusive)
-                .map_err(|e| Error::io(&path, "cannot lock")(e.into()))?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(Opened::Busy),
+                Err(e) => return Err(Error::io(&path, "cannot lock")(e.into())),
+            }
             // Whoever had the lock may have renamed the file away.
             let ours = file
                 .metadata()
@@ -138,14 +149,13 @@ impl Part {
         };
         if fs::metadata(target).is_ok_and(|m| m.len() == size) {
             let _ = fs::remove_file(&path);
-            return Ok(None);
+            return Ok(Opened::Whole);
         }
         let mut part = Self {
             path,
             file,
             hasher: sha2::Sha256::new(),
             len: 0,
-            resumed: 0,
         };
         let mut buffer = vec![0; 1 << 18];
         loop {
@@ -165,8 +175,7 @@ impl Part {
                 break;
             }
         }
-        part.resumed = part.len;
-        Ok(Some(part))
+        Ok(Opened::Part(part))
     }
 
     /// Bytes so far.
@@ -194,7 +203,6 @@ impl Part {
             .map_err(Error::io(&self.path, "cannot empty"))?;
         self.hasher = sha2::Sha256::new();
         self.len = 0;
-        self.resumed = 0;
         Ok(())
     }
 

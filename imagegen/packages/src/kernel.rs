@@ -21,9 +21,7 @@ pub(crate) fn find<'a>(
         .stanzas
         .iter()
         .filter(|s| request.suites.contains(&universe.suites[s.suite].name))
-        .filter(|s| {
-            release(s.name, request, architecture).is_some_and(|r| begins(r, &request.version))
-        })
+        .filter(|s| fits(s.name, request, architecture))
         .collect();
     images.sort_by(|a, b| version::compare(b.version, a.version).then(a.suite.cmp(&b.suite)));
     let mut reasons = Vec::new();
@@ -47,6 +45,11 @@ pub(crate) fn find<'a>(
             reasons.join("; ")
         )
     }))
+}
+
+/// Whether a package is the image of a kernel as requested.
+pub(crate) fn fits(package: &str, request: &KernelRequest, architecture: &str) -> bool {
+    release(package, request, architecture).is_some_and(|r| begins(r, &request.version))
 }
 
 /// `6.18.15+deb13` of `linux-image-6.18.15+deb13-cloud-amd64`; `None` if it is another flavour,

@@ -17,9 +17,11 @@
 //! The way of a byte: InRelease is verified by gpgv, the index by the hash in InRelease, a package
 //! by the hash in the index. A lock keeps the last of these, so a build trusts nothing but it.
 
+mod apt_files;
 mod cache;
 mod date;
 pub mod deb822;
+mod diff;
 mod digest;
 mod download;
 mod error;
@@ -27,6 +29,7 @@ mod http;
 pub mod index;
 mod kernel;
 pub mod lock;
+mod options;
 mod progress;
 mod proxy;
 pub mod relation;
@@ -35,6 +38,8 @@ mod request;
 mod resolve;
 pub mod sources;
 mod suites;
+mod transfer;
+mod update;
 mod url;
 mod verify;
 pub mod version;
@@ -43,15 +48,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::cache::Cache;
+pub use crate::diff::Diff;
 pub use crate::digest::Digest;
-pub use crate::download::Options;
 pub use crate::error::{Error, Result};
 pub use crate::http::Timeouts;
 pub use crate::lock::{Lock, LockedSuite, Package, Role};
+pub use crate::options::Options;
 pub use crate::progress::{Progress, Silent};
 pub use crate::proxy::Proxies;
 pub use crate::request::{Flavour, KernelRequest, Request};
 pub use crate::sources::{Archive, Kind, Sources};
+pub use crate::update::Refresh;
 pub use crate::url::Url;
 
 /// Resolves a request against the newest indexes of its suites.
@@ -65,7 +72,29 @@ pub fn resolve(
     request.check()?;
     let suites = suites::load(request, sources, cache, progress, options)?;
     progress.step("resolving");
-    suites.resolve(request, progress)
+    update::make(&suites, request, None, progress.as_ref())
+}
+
+/// Brings a lock up to date as far as `refresh` says; gives it back as it was if that changes
+/// no package. Refuses mirrors that are older than the lock.
+pub fn update(
+    previous: &Lock,
+    refresh: Refresh<'_>,
+    request: &Request,
+    sources: &Sources,
+    cache: &Cache,
+    progress: &Arc<dyn Progress>,
+    options: &Options,
+) -> Result<Lock> {
+    request.check()?;
+    let suites = suites::load(request, sources, cache, progress, options)?;
+    progress.step("resolving");
+    update::make(
+        &suites,
+        request,
+        Some((previous, refresh)),
+        progress.as_ref(),
+    )
 }
 
 /// Downloads packages of a lock; the paths are in the order of `packages`.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 /// What a verified InRelease says. Make one only from text whose signature was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Release {
+    pub(crate) origin: String,
     pub(crate) suite: String,
     pub(crate) codename: String,
     /// Seconds since 1970.
@@ -40,6 +41,7 @@ impl Release {
         };
         let yes = |name: &str| field(name).is_some_and(|v| v.eq_ignore_ascii_case("yes"));
         Ok(Self {
+            origin: field("Origin").unwrap_or("").to_owned(),
             suite: field("Suite").unwrap_or("").to_owned(),
             codename: field("Codename").unwrap_or("").to_owned(),
             date: date_of("Date")?.ok_or_else(|| wrong("no Date".to_owned()))?,

@@ -4,12 +4,14 @@
 //! It finds the same set as apt does for a set of packages that can be installed together; it
 //! never goes back on a choice, so a request that needs that must name the right alternative.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod pick;
+mod words;
 
-use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::error::Error;
 use crate::index::{Stanza, Universe, provides};
-use crate::relation::{Group, Relation, show};
-use crate::version;
+use crate::relation::{Group, Relation};
 
 /// Why a package is in.
 #[derive(Clone, Debug)]
@@ -21,14 +23,48 @@ enum Because {
 }
 
 /// What to resolve.
-pub(crate) struct Wish<'r> {
+pub(crate) struct Wish<'r, 'a> {
     pub(crate) install: &'r [String],
     /// Name → reason.
     pub(crate) exclude: &'r BTreeMap<String, String>,
     pub(crate) pins: &'r BTreeMap<String, String>,
     /// Suites that packages come from unless they are pinned.
     pub(crate) suites: &'r [String],
+    /// Packages that stay as they are for as long as their versions fit.
+    pub(crate) held: &'r HashMap<&'a str, Stanza<'a>>,
 }
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Not because of versions.
+    Other(Error),
+    /// The packages do not fit together; `names` are those involved, which may be held.
+    Unfit {
+        problems: Vec<String>,
+        names: BTreeSet<String>,
+    },
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Other(error)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Other(error) => error,
+            Failed::Unfit { problems, .. } => Error::Unresolved(problems),
+        }
+    }
+}
+
+pub(crate) use pick::candidate;
+use pick::pick;
+
+type Result<T, E = Failed> = std::result::Result<T, E>;
 
 /// The answer, in the order of selection.
 #[derive(Debug)]
@@ -40,7 +76,7 @@ pub(crate) struct Resolution<'a> {
 
 struct Resolver<'u, 'a, 'r> {
     universe: &'u Universe<'a>,
-    wish: &'r Wish<'r>,
+    wish: &'r Wish<'r, 'a>,
     selected: Vec<(Stanza<'a>, Because)>,
     by_name: HashMap<&'a str, usize>,
     /// Provided name → `(version or "", number of the selected package)`.
@@ -48,10 +84,13 @@ struct Resolver<'u, 'a, 'r> {
     /// Excluded packages and what they would provide.
     excluded: HashSet<&'a str>,
     used: HashSet<&'a str>,
+    problems: Vec<String>,
+    /// Packages that the problems are about.
+    names: BTreeSet<String>,
 }
 
 /// Resolves a wish.
-pub(crate) fn resolve<'a>(universe: &Universe<'a>, wish: &Wish<'_>) -> Result<Resolution<'a>> {
+pub(crate) fn resolve<'a>(universe: &Universe<'a>, wish: &Wish<'_, 'a>) -> Result<Resolution<'a>> {
     let mut resolver = Resolver {
         universe,
         wish,
@@ -60,6 +99,8 @@ pub(crate) fn resolve<'a>(universe: &Universe<'a>, wish: &Wish<'_>) -> Result<Re
         provided: HashMap::new(),
         excluded: HashSet::new(),
         used: HashSet::new(),
+        problems: Vec::new(),
+        names: BTreeSet::new(),
     };
     resolver.exclude()?;
     resolver.seed()?;
@@ -103,10 +144,10 @@ impl<'a> Resolver<'_, 'a, '_> {
     fn exclude(&mut self) -> Result<()> {
         for name in self.wish.exclude.keys() {
             let Some(stanza) = self.candidate(name, None, None) else {
-                return Err(Error::Request(format!(
-                    "package `{name}` is excluded, but there is no such package in {}",
-                    self.wish.suites.join(", ")
-                )));
+                let suites = self.wish.suites.join(", ");
+                let text =
+                    format!("package `{name}` is excluded, but {suites} have no such package");
+                return Err(Error::Request(text).into());
             };
             self.excluded.insert(stanza.name);
             self.excluded
@@ -121,7 +162,7 @@ impl<'a> Resolver<'_, 'a, '_> {
                 continue;
             }
             let Some(stanza) = self.candidate(name, None, None) else {
-                return Err(Error::Request(self.unknown(name)));
+                return Err(Error::Request(self.unknown(name)).into());
             };
             self.select(stanza, Because::Requested)?;
         }
@@ -146,52 +187,6 @@ impl<'a> Resolver<'_, 'a, '_> {
         Ok(())
     }
 
-    /// A sentence about a name that no suite has.
-    fn unknown(&self, name: &str) -> String {
-        let suites = self
-            .wish
-            .pins
-            .get(name)
-            .map_or(self.wish.suites.join(", "), String::clone);
-        let elsewhere: Vec<&str> = self
-            .universe
-            .named(name)
-            .map(|s| self.universe.suites[s.suite].name.as_str())
-            .collect();
-        let providers: Vec<&str> = self
-            .universe
-            .providers(name)
-            .map(|(s, _)| s.name)
-            .take(5)
-            .collect();
-        let hint = if !elsewhere.is_empty() {
-            format!(" (it is in {}: pin it to that suite)", elsewhere.join(", "))
-        } else if !providers.is_empty() {
-            format!(
-                " (it is a virtual package, provided by {}: name one of them)",
-                providers.join(", ")
-            )
-        } else {
-            self.similar(name)
-        };
-        format!("package `{name}`: not in {suites}{hint}")
-    }
-
-    /// A hint at a name of which this one is a misspelling.
-    fn similar(&self, name: &str) -> String {
-        let best = self
-            .universe
-            .stanzas
-            .iter()
-            .filter(|s| s.name.len().abs_diff(name.len()) <= 2)
-            .map(|s| (distance(s.name, name), s.name))
-            .min();
-        match best {
-            Some((distance, best)) if distance <= 2 => format!(" (`{best}` is)"),
-            _ => String::new(),
-        }
-    }
-
     /// Selected package that fulfils a relation.
     fn satisfied(&self, relation: &Relation<'_>) -> Option<usize> {
         if let Some(&number) = self.by_name.get(relation.name)
@@ -199,20 +194,16 @@ impl<'a> Resolver<'_, 'a, '_> {
         {
             return Some(number);
         }
-        // A provider without a version fulfils no bound (Policy 7.5).
         let providers = self.provided.get(relation.name)?;
         providers
             .iter()
-            .find(|(version, _)| {
-                relation.bound.is_none() || (!version.is_empty() && relation.admits(version))
-            })
+            .find(|(version, _)| provided_fits(relation, version))
             .map(|(_, number)| *number)
     }
 
     /// Follows dependencies until nothing is open.
     fn close(&mut self) -> Result<()> {
         let mut queue: VecDeque<usize> = (0..self.selected.len()).collect();
-        let mut problems = Vec::new();
         while let Some(number) = queue.pop_front() {
             let stanza = self.selected[number].0;
             for field in ["Pre-Depends", "Depends"] {
@@ -223,16 +214,12 @@ impl<'a> Resolver<'_, 'a, '_> {
                             queue.push_back(self.selected.len());
                             self.select(package, Because::Needed(number))?;
                         }
-                        Choice::Impossible => problems.push(self.impossible(number, field, &group)),
+                        Choice::Impossible => self.unmet(number, field, &group),
                     }
                 }
             }
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Unresolved(problems))
-        }
+        self.verdict()
     }
 
     fn choose(&mut self, group: &Group<'a>, suite: usize) -> Choice<'a> {
@@ -254,20 +241,18 @@ impl<'a> Resolver<'_, 'a, '_> {
             {
                 return Choice::Take(package);
             }
-            let provider =
-                self.universe
-                    .providers(relation.name)
-                    .find_map(|(provider, version)| {
-                        let fits = relation.bound.is_none()
-                            || (!version.is_empty() && relation.admits(version));
-                        let candidate = self.candidate(provider.name, None, Some(suite))?;
-                        // The version that would be taken must be the one that provides it.
-                        (fits
-                            && candidate.version == provider.version
-                            && !self.by_name.contains_key(provider.name)
-                            && !self.excluded.contains(provider.name))
-                        .then_some(candidate)
+            let provider = self
+                .universe
+                .providers(relation.name)
+                .find_map(|(provider, _)| {
+                    let candidate = self.candidate(provider.name, None, Some(suite))?;
+                    let fits = provides(&candidate).ok()?.iter().any(|(name, version)| {
+                        *name == relation.name && provided_fits(relation, version)
                     });
+                    let free = !self.by_name.contains_key(provider.name)
+                        && !self.excluded.contains(provider.name);
+                    (fits && free).then_some(candidate)
+                });
             if let Some(package) = provider {
                 return Choice::Take(package);
             }
@@ -285,52 +270,36 @@ impl<'a> Resolver<'_, 'a, '_> {
         }
     }
 
-    /// `openssh-server 1:10.0p1-7 (asked for)` or `libc6 2.41-12 ← bash 5.2 (Essential)`.
-    fn chain(&self, mut number: usize) -> String {
-        let mut out = String::new();
-        loop {
-            let (stanza, because) = &self.selected[number];
-            out += &format!("{} {}", stanza.name, stanza.version);
-            match because {
-                Because::Requested => return out + " (asked for)",
-                Because::Essential => return out + " (Essential)",
-                Because::Needed(by) => {
-                    out += " ← ";
-                    number = *by;
-                }
-            }
-        }
+    /// Notes that a dependency cannot be met.
+    fn unmet(&mut self, number: usize, field: &str, group: &[Relation<'_>]) {
+        self.problems.push(self.impossible(number, field, group));
+        self.names.insert(self.selected[number].0.name.to_owned());
+        self.names.extend(group.iter().map(|r| r.name.to_owned()));
     }
 
-    fn impossible(&self, number: usize, field: &str, group: &[Relation<'_>]) -> String {
-        let found: Vec<String> = group
-            .iter()
-            .map(|r| {
-                if let Some(&number) = self.by_name.get(r.name) {
-                    return format!("{} {} is selected", r.name, self.selected[number].0.version);
-                }
-                let versions: Vec<String> = self
-                    .universe
-                    .named(r.name)
-                    .map(|s| format!("{} in {}", s.version, self.universe.suites[s.suite].name))
-                    .collect();
-                match versions.as_slice() {
-                    [] => format!("there is no {}", r.name),
-                    versions => format!("there is {} {}", r.name, versions.join(", ")),
-                }
-            })
-            .collect();
-        format!(
-            "{field}: {}, but {}; asked by {}",
-            show(group),
-            found.join(", "),
-            self.chain(number)
-        )
+    /// Notes that two selected packages exclude each other.
+    fn clash(&mut self, number: usize, field: &str, relation: &Relation<'_>, other: usize) {
+        let (other_chain, chain) = (self.chain(other), self.chain(number));
+        self.problems.push(format!(
+            "{field}: {relation} with {other_chain}; asked by {chain}"
+        ));
+        self.names
+            .extend([number, other].map(|n| self.selected[n].0.name.to_owned()));
+    }
+
+    fn verdict(&mut self) -> Result<()> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let (problems, names) = (
+            std::mem::take(&mut self.problems),
+            std::mem::take(&mut self.names),
+        );
+        Err(Failed::Unfit { problems, names })
     }
 
     /// Checks the whole selection: what the greedy way chose must fit together.
     fn check(&mut self) -> Result<()> {
-        let mut problems = Vec::new();
         for number in 0..self.selected.len() {
             let stanza = self.selected[number].0;
             for field in ["Pre-Depends", "Depends"] {
@@ -339,7 +308,7 @@ impl<'a> Resolver<'_, 'a, '_> {
                         .iter()
                         .any(|r| self.satisfied(r).is_some() || self.excluded.contains(r.name));
                     if !fits {
-                        problems.push(self.impossible(number, field, &group));
+                        self.unmet(number, field, &group);
                     }
                 }
             }
@@ -347,21 +316,13 @@ impl<'a> Resolver<'_, 'a, '_> {
                 for relation in stanza.relations(field)?.iter().flatten() {
                     for other in self.matching(relation) {
                         if other != number {
-                            problems.push(format!(
-                                "{field}: {relation} with {}; asked by {}",
-                                self.chain(other),
-                                self.chain(number)
-                            ));
+                            self.clash(number, field, relation, other);
                         }
                     }
                 }
             }
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Unresolved(problems))
-        }
+        self.verdict()
     }
 
     /// Every selected package that a relation speaks of.
@@ -373,48 +334,12 @@ impl<'a> Resolver<'_, 'a, '_> {
             found.push(number);
         }
         for (version, number) in self.provided.get(relation.name).into_iter().flatten() {
-            if relation.bound.is_none() || (!version.is_empty() && relation.admits(version)) {
+            if provided_fits(relation, version) {
                 found.push(*number);
             }
         }
         found
     }
-}
-
-/// The version of a package that would be taken without anybody's conditions.
-pub(crate) fn candidate<'a>(
-    universe: &Universe<'a>,
-    wish: &Wish<'_>,
-    name: &str,
-) -> Option<Stanza<'a>> {
-    pick(universe, wish, name, None, None)
-}
-
-/// The version of a package that is taken; `beside` is the suite of who asks.
-fn pick<'a>(
-    universe: &Universe<'a>,
-    wish: &Wish<'_>,
-    name: &str,
-    relation: Option<&Relation<'_>>,
-    beside: Option<usize>,
-) -> Option<Stanza<'a>> {
-    let suites = &universe.suites;
-    let best = |usable: &dyn Fn(usize) -> bool| {
-        universe
-            .named(name)
-            .filter(|s| usable(s.suite))
-            .filter(|s| relation.is_none_or(|r| r.admits(s.version)))
-            // Of equal versions the suite that is named first.
-            .max_by(|a, b| version::compare(a.version, b.version).then(b.suite.cmp(&a.suite)))
-            .copied()
-    };
-    if let Some(pin) = wish.pins.get(name) {
-        return best(&|suite| suites[suite].name == *pin);
-    }
-    let automatic =
-        best(&|suite| !suites[suite].not_automatic && wish.suites.contains(&suites[suite].name));
-    // Only who comes from backports may draw on backports.
-    automatic.or_else(|| beside.and_then(|beside| best(&|suite| suite == beside)))
 }
 
 enum Choice<'a> {
@@ -423,19 +348,8 @@ enum Choice<'a> {
     Impossible,
 }
 
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<u8> = b.bytes().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(x != *y))
-                .min(row[j] + 1)
-                .min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
+/// Whether a name provided at `version` (`""`: without one) meets a relation to that name; without
+/// a version it meets no bound (Policy 7.5).
+fn provided_fits(relation: &Relation<'_>, version: &str) -> bool {
+    relation.bound.is_none() || (!version.is_empty() && relation.admits(version))
 }

@@ -1,14 +1,15 @@
 //! Where Debian's archives are: from `--mirror`, or from apt's own configuration of this host.
 //!
 //! Only Debian's archives count. A source is recognised as one by its path, which ends in
-//! `/debian` or `/debian-security` (snapshots: followed by a time stamp), and by a suite that
-//! Debian has; its own suites are otherwise ignored, because a mirror of bookworm has trixie too.
+//! `/debian` or `/debian-security` (snapshots: followed by a time stamp), by a suite that Debian
+//! has and by the component `main` (Docker's path ends in `/debian` too); its own suites are
+//! otherwise ignored, because a mirror of bookworm has trixie too.
 //! `trusted=yes` is never honoured. Not supported: `mirror+`, `cdrom`, `file` and other methods
 //! beside http and https, and credentials in auth.conf.
 
 use std::path::{Path, PathBuf};
 
-use crate::deb822;
+use crate::apt_files::{Entry, parse_deb822, parse_list};
 use crate::error::{Error, Result};
 use crate::url::Url;
 
@@ -70,7 +71,7 @@ impl Sources {
         };
         for mirror in mirrors {
             let url = Url::parse(mirror)?;
-            let kind = if base(&url).ends_with("-security") {
+            let kind = if split(&url).0.ends_with("-security") {
                 Kind::Security
             } else {
                 Kind::Main
@@ -133,25 +134,7 @@ impl Sources {
 
     fn add_entry(&mut self, entry: Entry, file: &Path) {
         for uri in &entry.uris {
-            let reason = match Url::parse(uri) {
-                Err(Error::BadUrl { url, reason }) => Err(format!("{url} ({reason})")),
-                Err(other) => Err(other.to_string()),
-                Ok(url) => match kind_of_path(&url) {
-                    None => Err(format!(
-                        "{url} (not a Debian archive: its path ends neither in /debian nor in /debian-security)"
-                    )),
-                    Some(_) if !entry.suites.iter().any(|s| is_debian_suite(s)) => Err(format!(
-                        "{url} (`{}` is no suite of Debian)",
-                        entry.suites.join(" ")
-                    )),
-                    Some(kind) => Ok(Archive {
-                        kind,
-                        url,
-                        keyring: entry.signed_by.clone(),
-                    }),
-                },
-            };
-            match reason {
+            match archive(uri, &entry) {
                 Ok(archive) => self.add(archive),
                 Err(reason) => self.ignored.push(format!("{}: {reason}", file.display())),
             }
@@ -172,22 +155,12 @@ impl Sources {
     fn finish(mut self, searched: String) -> Result<Self> {
         if !self.archives.iter().any(|a| a.kind == Kind::Security) {
             for archive in self.archives.clone() {
-                let base = base(&archive.url);
-                let folder = archive.url.folder();
-                let parent = &folder[..folder.len() - base.len()];
-                let path = format!("{}debian-security", parent);
-                let path = if path.starts_with('/') {
-                    path
-                } else {
-                    format!("/{path}")
-                };
+                let url = neighbour(&archive.url);
+                let keyring = archive.keyring;
                 self.add(Archive {
                     kind: Kind::Security,
-                    url: Url {
-                        path,
-                        ..archive.url.clone()
-                    },
-                    keyring: archive.keyring.clone(),
+                    url,
+                    keyring,
                 });
             }
         }
@@ -235,23 +208,67 @@ impl Sources {
     }
 }
 
-/// Last component of the path.
-fn base(url: &Url) -> &str {
-    url.folder().rsplit('/').next().unwrap_or("")
+/// The archive that one source of apt's is, or why it is none of Debian's.
+fn archive(uri: &str, entry: &Entry) -> Result<Archive, String> {
+    let url = Url::parse(uri).map_err(|error| match error {
+        Error::BadUrl { url, reason } => format!("{url} ({reason})"),
+        other => other.to_string(),
+    })?;
+    let suites = entry.suites.join(" ");
+    let (folder, _) = split(&url);
+    let security_only = entry
+        .suites
+        .iter()
+        .all(|s| Kind::of_suite(s) == Kind::Security);
+    let kind = match folder.rsplit('/').next() {
+        Some("debian") => Kind::Main,
+        Some("debian-security") => Kind::Security,
+        // The security archive's own host has it at its root too.
+        Some("") if security_only => Kind::Security,
+        _ => {
+            return Err(format!(
+                "{url} (its path ends neither in /debian nor in /debian-security)"
+            ));
+        }
+    };
+    if !entry.suites.iter().any(|s| is_debian_suite(s)) {
+        return Err(format!("{url} (`{suites}` is no suite of Debian)"));
+    }
+    if !entry.components.iter().any(|c| c == "main") {
+        return Err(format!("{url} (without the component main)"));
+    }
+    Ok(Archive {
+        kind,
+        url,
+        keyring: entry.signed_by.clone(),
+    })
 }
 
-/// Which of Debian's archives a URL names by its path.
-fn kind_of_path(url: &Url) -> Option<Kind> {
-    let mut components = url.folder().rsplit('/');
-    let mut last = components.next()?;
-    // snapshots: …/debian/20250520T000000Z
-    if last.len() == 16 && last.ends_with('Z') && last.as_bytes()[8] == b'T' {
-        last = components.next()?;
-    }
-    match last {
-        "debian" => Some(Kind::Main),
-        "debian-security" => Some(Kind::Security),
-        _ => None,
+/// Path without the time stamp of a snapshot (`/20250520T000000Z`), and that.
+fn split(url: &Url) -> (&str, &str) {
+    let folder = url.folder();
+    let stamp = folder
+        .len()
+        .checked_sub(17)
+        .and_then(|at| folder.get(at..))
+        .filter(|stamp| {
+            let bytes = stamp.as_bytes();
+            stamp.starts_with('/')
+                && stamp.ends_with('Z')
+                && bytes[9] == b'T'
+                && bytes.iter().filter(|b| b.is_ascii_digit()).count() == 14
+        });
+    let stamp = stamp.unwrap_or("");
+    (&folder[..folder.len() - stamp.len()], stamp)
+}
+
+/// The security archive beside a main one.
+fn neighbour(url: &Url) -> Url {
+    let (folder, stamp) = split(url);
+    let parent = folder.rfind('/').map_or("", |at| &folder[..at]);
+    Url {
+        path: format!("{parent}/debian-security{stamp}"),
+        ..url.clone()
     }
 }
 
@@ -274,122 +291,6 @@ fn is_debian_suite(suite: &str) -> bool {
             | "unstable"
             | "experimental"
     )
-}
-
-/// One source as apt's files name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    uris: Vec<String>,
-    suites: Vec<String>,
-    signed_by: Option<PathBuf>,
-}
-
-/// Only a path to a keyring can be used; fingerprints and keys in line fall back to Debian's own.
-fn signed_by(value: &str) -> Option<PathBuf> {
-    let first = value
-        .split([',', ' ', '\n'])
-        .find(|part| !part.is_empty())?;
-    first.starts_with('/').then(|| PathBuf::from(first))
-}
-
-/// Parses the one-line format (sources.list(5)); errors are `(line, reason)`.
-fn parse_list(text: &str) -> Result<Vec<Entry>, (usize, String)> {
-    let mut entries = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or("").trim();
-        let Some((kind, rest)) = line.split_once(char::is_whitespace) else {
-            if line.is_empty() {
-                continue;
-            }
-            return Err((
-                number + 1,
-                format!("`{line}` is no source (deb URI SUITE COMPONENT…)"),
-            ));
-        };
-        let mut rest = rest.trim();
-        if kind == "deb-src" {
-            continue;
-        }
-        if kind != "deb" {
-            return Err((
-                number + 1,
-                format!("`{kind}` is no type of source (deb, deb-src)"),
-            ));
-        }
-        let mut keyring = None;
-        if let Some(options) = rest.strip_prefix('[') {
-            let Some((options, tail)) = options.split_once(']') else {
-                return Err((number + 1, "`[` without `]`".to_owned()));
-            };
-            rest = tail.trim();
-            for option in options.split_whitespace() {
-                if let Some(("signed-by", value)) = option.split_once('=') {
-                    keyring = signed_by(value);
-                }
-            }
-        }
-        let mut words = rest.split_whitespace();
-        let (Some(uri), Some(suite)) = (words.next(), words.next()) else {
-            return Err((number + 1, "a source needs a URI and a suite".to_owned()));
-        };
-        entries.push(Entry {
-            uris: vec![uri.to_owned()],
-            suites: vec![suite.to_owned()],
-            signed_by: keyring,
-        });
-    }
-    Ok(entries)
-}
-
-/// Parses the deb822 format; errors are `(line, reason)`.
-fn parse_deb822(text: &str) -> Result<Vec<Entry>, (usize, String)> {
-    let mut entries = Vec::new();
-    for stanza in deb822::stanzas(text) {
-        // A slice of `text`, so its distance is the position.
-        let offset = stanza.as_ptr() as usize - text.as_ptr() as usize;
-        let line = text[..offset].bytes().filter(|b| *b == b'\n').count() + 1;
-        if stanza.lines().all(|l| l.trim_start().starts_with('#')) {
-            continue;
-        }
-        for field in deb822::fields(stanza) {
-            if let Err(text) = field {
-                return Err((
-                    line,
-                    format!("`{text}` is neither a field nor a continuation"),
-                ));
-            }
-        }
-        let words = |name| -> Vec<String> {
-            let value = deb822::field(stanza, name).unwrap_or("");
-            value
-                .lines()
-                .filter(|l| !l.trim_start().starts_with('#'))
-                .flat_map(str::split_whitespace)
-                .map(str::to_owned)
-                .collect()
-        };
-        let enabled = deb822::field(stanza, "Enabled").unwrap_or("yes");
-        if matches!(
-            enabled.to_ascii_lowercase().as_str(),
-            "no" | "false" | "without" | "off" | "disable"
-        ) {
-            continue;
-        }
-        if !words("Types").iter().any(|t| t == "deb") {
-            continue;
-        }
-        let (uris, suites) = (words("URIs"), words("Suites"));
-        if uris.is_empty() || suites.is_empty() {
-            return Err((line, "a source needs URIs and Suites".to_owned()));
-        }
-        let signed_by = deb822::field(stanza, "Signed-By").and_then(signed_by);
-        entries.push(Entry {
-            uris,
-            suites,
-            signed_by,
-        });
-    }
-    Ok(entries)
 }
 
 /// Fuzz target: both parsers take any text.

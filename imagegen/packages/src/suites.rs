@@ -6,18 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::download::{self, Item, Options, fetch_small};
+use crate::download::{self, Item};
 use crate::error::{Error, Result};
 use crate::http::Connections;
-use crate::index::{self, Stanza, Suite, Universe};
-use crate::kernel;
-use crate::lock::{Lock, LockedSuite, Package, Role};
+use crate::index::{self, Suite, Universe};
+use crate::lock::LockedSuite;
+use crate::options::Options;
 use crate::progress::Progress;
-use crate::relation::show;
 use crate::release::Release;
 use crate::request::Request;
-use crate::resolve::{self, Wish};
 use crate::sources::{Archive, Sources};
+use crate::transfer::fetch_small;
 use crate::verify;
 
 /// An InRelease of Debian is 140 kB.
@@ -29,6 +28,8 @@ const INDEX_LIMIT: u64 = 1 << 30;
 pub(crate) struct Loaded {
     pub(crate) suite: Suite,
     pub(crate) locked: LockedSuite,
+    /// Where its InRelease came from.
+    pub(crate) url: String,
     /// Name of the index in errors.
     what: String,
     /// The Packages file.
@@ -108,6 +109,7 @@ pub(crate) fn load(
                 date: found.release.date,
                 sha256: found.digest,
             },
+            url: found.url,
             what,
             text,
         });
@@ -153,6 +155,15 @@ async fn in_release<'s>(
         let keyring = verify::keyring(archive.keyring.as_deref())?;
         let text = verify::in_release(&bytes, &keyring, &url)?;
         let release = Release::parse(&text, &url)?;
+        // Another project's repository may look like a mirror of Debian in apt's configuration.
+        if !release.origin.starts_with("Debian") {
+            progress.warning(&format!(
+                "{url}: of `{}`, not of Debian: left out",
+                release.origin
+            ));
+            tried.push(url);
+            continue;
+        }
         release.check_suite(suite, &url)?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -184,97 +195,4 @@ impl Suites {
         }
         Universe::new(self.0.iter().map(|l| l.suite.clone()).collect(), stanzas)
     }
-
-    /// Makes a lock.
-    pub(crate) fn resolve(&self, request: &Request, progress: &Arc<dyn Progress>) -> Result<Lock> {
-        let universe = self.universe()?;
-        let wish = Wish {
-            install: &request.install,
-            exclude: &request.exclude,
-            pins: &request.pins,
-            suites: &request.suites,
-        };
-        let resolution = resolve::resolve(&universe, &wish)?;
-        for name in &resolution.unneeded {
-            progress.warning(&format!(
-                "package `{name}` is excluded, but nothing asks for it"
-            ));
-        }
-        let mut packages = Vec::new();
-        for stanza in &resolution.selected {
-            packages.push(record(&universe, stanza, Role::System)?);
-        }
-        for (name, kernel) in &request.kernels {
-            for part in kernel::find(&universe, name, kernel, &request.architecture)? {
-                packages.push(record(&universe, &part, Role::Kernel(name.clone()))?);
-            }
-        }
-        for stanza in build_packages(&universe, &wish, &request.build, &resolution.selected)? {
-            packages.push(record(&universe, &stanza, Role::Build)?);
-        }
-        let suites = self.0.iter().map(|l| l.locked.clone()).collect();
-        Ok(Lock::new(
-            &request.architecture,
-            request.digest(),
-            suites,
-            packages,
-        ))
-    }
-}
-
-/// The packages to build against: exactly those named, in versions that fit the system.
-fn build_packages<'a>(
-    universe: &Universe<'a>,
-    wish: &Wish<'_>,
-    names: &[String],
-    system: &[Stanza<'a>],
-) -> Result<Vec<Stanza<'a>>> {
-    let mut found: Vec<Stanza<'a>> = Vec::new();
-    for name in names {
-        if found.iter().chain(system).any(|s| s.name == name) {
-            continue;
-        }
-        let stanza = resolve::candidate(universe, wish, name)
-            .ok_or_else(|| Error::Request(format!("build package `{name}`: no suite has it")))?;
-        found.push(stanza);
-    }
-    let mut problems = Vec::new();
-    for stanza in &found {
-        for group in stanza.relations("Depends")? {
-            let clash = group.iter().any(|relation| {
-                let other = system
-                    .iter()
-                    .chain(&found)
-                    .find(|s| s.name == relation.name);
-                other.is_some_and(|other| !relation.admits(other.version))
-            });
-            if clash {
-                problems.push(format!(
-                    "build package {} {} needs {}, which is not the selected version",
-                    stanza.name,
-                    stanza.version,
-                    show(&group)
-                ));
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok(found)
-    } else {
-        Err(Error::Unresolved(problems))
-    }
-}
-
-fn record(universe: &Universe<'_>, stanza: &Stanza<'_>, role: Role) -> Result<Package> {
-    let (path, size, sha256) = stanza.artifact()?;
-    Ok(Package {
-        role,
-        name: stanza.name.to_owned(),
-        version: stanza.version.to_owned(),
-        arch: stanza.field("Architecture").unwrap_or("").to_owned(),
-        suite: universe.suites[stanza.suite].name.clone(),
-        size,
-        sha256,
-        path: path.to_owned(),
-    })
 }

@@ -1,0 +1,150 @@
+//! What changed between two locks, in words.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::date;
+use crate::lock::{Lock, Package, Role};
+use crate::version;
+
+/// The differences between two locks; displayed as one line each and a summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// Packages that are new.
+    pub added: Vec<Package>,
+    /// Packages that are no longer there.
+    pub removed: Vec<Package>,
+    /// Packages in another version or with other contents: before, after.
+    pub changed: Vec<(Package, Package)>,
+    /// Dates of the locks, seconds since 1970.
+    pub dates: (u64, u64),
+    /// Bytes of all packages, before and after.
+    pub download: (u64, u64),
+}
+
+impl Lock {
+    /// What changed from `self` to `new`.
+    pub fn diff(&self, new: &Lock) -> Diff {
+        let by_key = |lock: &Lock| -> BTreeMap<(Role, String), Package> {
+            lock.packages
+                .iter()
+                .map(|p| ((p.role.clone(), key(p)), p.clone()))
+                .collect()
+        };
+        let (mut before, after) = (by_key(self), by_key(new));
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for (key, new) in after {
+            match before.remove(&key) {
+                None => added.push(new),
+                // Found in another suite, but the same file.
+                Some(old) if old.sha256 == new.sha256 => {}
+                Some(old) => changed.push((old, new)),
+            }
+        }
+        Diff {
+            added,
+            removed: before.into_values().collect(),
+            changed,
+            dates: (self.date, new.date),
+            download: (self.download_size(), new.download_size()),
+        }
+    }
+}
+
+/// What stays the same over versions: a kernel's packages carry theirs in their names.
+fn key(package: &Package) -> String {
+    match package.role {
+        Role::Kernel(_) => {
+            let upstream = package.version.split(['-', '~']).next().unwrap_or("");
+            match package.name.find(upstream).filter(|_| !upstream.is_empty()) {
+                // linux-image-, and the flavour after +deb13.
+                Some(at) => {
+                    let rest = package.name[at..]
+                        .split_once('-')
+                        .map_or("", |(_, flavour)| flavour);
+                    format!("{}{rest}", &package.name[..at])
+                }
+                None => package.name.clone(),
+            }
+        }
+        _ => package.name.clone(),
+    }
+}
+
+impl Diff {
+    /// Whether no package differs.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// `openssh-server` or, for kernels, `kernel 6.12-cloud: linux-image-…`.
+fn name(package: &Package) -> String {
+    match &package.role {
+        Role::System => package.name.clone(),
+        Role::Build => format!("{} (to build against)", package.name),
+        Role::Kernel(kernel) => format!("kernel {kernel}: {}", package.name),
+    }
+}
+
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (old, new) in &self.changed {
+            let note = match version::compare(&old.version, &new.version) {
+                Ordering::Less => "",
+                Ordering::Equal => ", other contents under the same version",
+                Ordering::Greater => ", OLDER than before",
+            };
+            let shown = if old.name == new.name {
+                name(new)
+            } else {
+                format!("{} → {}", name(old), new.name)
+            };
+            writeln!(
+                f,
+                "{shown} {} → {} ({}{note})",
+                old.version, new.version, new.suite
+            )?;
+        }
+        for package in &self.added {
+            writeln!(
+                f,
+                "added: {} {} ({})",
+                name(package),
+                package.version,
+                package.suite
+            )?;
+        }
+        for package in &self.removed {
+            writeln!(f, "removed: {} {}", name(package), package.version)?;
+        }
+        if self.is_empty() {
+            return write!(f, "no package changed");
+        }
+        let counts = [
+            (self.changed.len(), "changed"),
+            (self.added.len(), "added"),
+            (self.removed.len(), "removed"),
+        ];
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}"))
+            .collect();
+        let (before, after) = (self.download.0 as f64 / 1e6, self.download.1 as f64 / 1e6);
+        write!(
+            f,
+            "{}; download {after:.1} MB ({:+.1} MB)",
+            counts.join(", "),
+            after - before
+        )?;
+        let (old, new) = (date::show(self.dates.0), date::show(self.dates.1));
+        let day = |date: &str| date.split(' ').next().unwrap_or("").to_owned();
+        if old == new {
+            Ok(())
+        } else {
+            write!(f, "; as of {} (was {})", day(&new), day(&old))
+        }
+    }
+}
