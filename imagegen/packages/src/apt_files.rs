@@ -77,17 +77,15 @@ pub(crate) fn parse_list(text: &str) -> Result<Vec<Entry>, (usize, String)> {
 pub(crate) fn parse_deb822(text: &str) -> Result<Vec<Entry>, (usize, String)> {
     let mut entries = Vec::new();
     for stanza in deb822::stanzas(text) {
-        // A slice of `text`, so its distance is the position.
-        let offset = stanza.as_ptr() as usize - text.as_ptr() as usize;
-        let line = text[..offset].bytes().filter(|b| *b == b'\n').count() + 1;
+        let line = deb822::line_of(text, stanza);
         if stanza.lines().all(|l| l.trim_start().starts_with('#')) {
             continue;
         }
         for field in deb822::fields(stanza) {
-            if let Err(text) = field {
+            if let Err(wrong) = field {
                 return Err((
-                    line,
-                    format!("`{text}` is neither a field nor a continuation"),
+                    deb822::line_of(text, wrong),
+                    format!("`{wrong}` is neither a field nor a continuation"),
                 ));
             }
         }

@@ -260,3 +260,28 @@ pub(crate) fn available(folder: &Path) -> u64 {
         })
         .map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_errors() {
+        let of = |errno: Errno| {
+            let path = Path::new("/tmp/larder/x.part");
+            full_or(path, "cannot write", 1000, std::io::Error::from(errno)).to_string()
+        };
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            let text = of(errno);
+            assert!(
+                text.contains("/tmp/larder/x.part: the disk is full: 1000 more bytes"),
+                "{text}"
+            );
+            assert!(
+                !text.contains(&u64::MAX.to_string()),
+                "the nearest folder is asked: {text}"
+            );
+        }
+        assert!(of(Errno::IO).contains("cannot write"), "{}", of(Errno::IO));
+    }
+}

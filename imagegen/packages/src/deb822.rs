@@ -18,43 +18,32 @@ impl<'a> Iterator for Stanzas<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let rest = self.rest.trim_start_matches(['\n', '\r']);
-        if rest.is_empty() {
-            self.rest = rest;
-            return None;
-        }
-        // A line of nothing but blanks ends a stanza too, in files that people write.
-        let bytes = rest.as_bytes();
-        let mut from = 0;
-        let end = loop {
-            let Some(newline) = memchr::memchr(b'\n', &bytes[from..]) else {
-                break rest.len();
-            };
-            let line = from + newline + 1;
-            match bytes.get(line) {
-                None => break rest.len(),
-                Some(b'\n') => break line,
-                Some(b' ' | b'\t' | b'\r') => {
-                    let blank = bytes[line..]
-                        .iter()
-                        .position(|b| !matches!(b, b' ' | b'\t' | b'\r'));
-                    match blank {
-                        None => break line,
-                        Some(at) if bytes[line + at] == b'\n' => break line,
-                        Some(_) => {}
-                    }
-                }
-                Some(_) => {}
+        let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+        let line_end = |bytes: &[u8]| memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        let mut rest = self.rest;
+        loop {
+            if rest.is_empty() {
+                self.rest = rest;
+                return None;
             }
-            from = line;
-        };
+            let (line, tail) = rest.split_at(line_end(rest.as_bytes()));
+            if !line.bytes().all(|b| blank(&b)) {
+                break;
+            }
+            rest = tail;
+        }
+        let bytes = rest.as_bytes();
+        let mut end = 0;
+        while end < bytes.len() {
+            let line = line_end(&bytes[end..]);
+            // Lines of nothing but blanks end a stanza too, in files that people write.
+            if blank(&bytes[end]) && bytes[end..end + line].iter().all(blank) {
+                break;
+            }
+            end += line;
+        }
         let (stanza, tail) = rest.split_at(end);
-        // What follows may be a line of blanks: skip to its end.
-        self.rest = match tail.find('\n') {
-            Some(at) if tail[..at].trim().is_empty() => &tail[at + 1..],
-            _ if tail.trim().is_empty() => "",
-            _ => tail,
-        };
+        self.rest = tail;
         Some(stanza.trim_end_matches(['\n', '\r']))
     }
 }
@@ -84,9 +73,22 @@ impl<'a> Iterator for Fields<'a> {
             let bytes = self.rest.as_bytes();
             let mut end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
             let comment = bytes[0] == b'#';
-            while !comment && matches!(bytes.get(end + 1), Some(b' ' | b'\t')) {
-                end =
-                    memchr::memchr(b'\n', &bytes[end + 1..]).map_or(bytes.len(), |at| end + 1 + at);
+            // Comments may stand between a field and its continuation.
+            let mut look = end;
+            if !comment {
+                loop {
+                    let line_end = |from: usize| {
+                        memchr::memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at)
+                    };
+                    match bytes.get(look + 1) {
+                        Some(b' ' | b'\t') => {
+                            look = line_end(look + 1);
+                            end = look;
+                        }
+                        Some(b'#') => look = line_end(look + 1),
+                        _ => break,
+                    }
+                }
             }
             let field = &self.rest[..end];
             self.rest = self.rest.get(end + 1..).unwrap_or("");
@@ -101,6 +103,16 @@ impl<'a> Iterator for Fields<'a> {
             });
         }
     }
+}
+
+/// Line, from 1, on which a slice of `text` begins.
+pub(crate) fn line_of(text: &str, slice: &str) -> usize {
+    let offset = (slice.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|b| **b == b'\n')
+        .count()
+        + 1
 }
 
 /// The value of one field of a stanza.
@@ -123,4 +135,53 @@ pub fn fuzz(bytes: &[u8]) {
         }
     }
     assert!(total <= text.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<Vec<Result<(&str, &str), &str>>> {
+        stanzas(text)
+            .map(|stanza| fields(stanza).collect())
+            .collect()
+    }
+
+    #[test]
+    fn stanzas_end_at_empty_and_blank_lines() {
+        let text = "\n\nA: 1\nB: 2\n\n\nC: 3\n \t\nD: 4\n  \n";
+        let expected: Vec<Vec<Result<_, &str>>> = vec![
+            vec![Ok(("A", "1")), Ok(("B", "2"))],
+            vec![Ok(("C", "3"))],
+            vec![Ok(("D", "4"))],
+        ];
+        assert_eq!(split(text), expected);
+        assert_eq!(stanzas("\n \n").count(), 0);
+    }
+
+    #[test]
+    fn values_keep_their_continuations_and_lose_comments() {
+        let text = "A: 1\n 2\n\t3\n# no\nB:\n# within\n x\nC:y";
+        let expected: Vec<Vec<Result<_, &str>>> = vec![vec![
+            Ok(("A", "1\n 2\n\t3")),
+            Ok(("B", "# within\n x")),
+            Ok(("C", "y")),
+        ]];
+        assert_eq!(split(text), expected);
+        assert_eq!(field(text, "c"), Some("y"));
+        assert_eq!(field(text, "D"), None);
+    }
+
+    #[test]
+    fn lines_that_are_no_fields_are_told() {
+        assert_eq!(
+            split("A: 1\nnonsense\n: x\nB C: 2"),
+            [[Ok(("A", "1")), Err("nonsense"), Err(": x"), Err("B C: 2")]]
+        );
+        let text = "A: 1\n\nB: 2";
+        assert_eq!(
+            stanzas(text).map(|s| line_of(text, s)).collect::<Vec<_>>(),
+            [1, 3]
+        );
+    }
 }

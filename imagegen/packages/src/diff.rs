@@ -79,6 +79,15 @@ impl Diff {
     }
 }
 
+/// `47.9 MB`, `120 kB`.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1000 => format!("{count} B"),
+        1000..1_000_000 => format!("{} kB", count / 1000),
+        _ => format!("{:.1} MB", count as f64 / 1e6),
+    }
+}
+
 /// `openssh-server` or, for kernels, `kernel 6.12-cloud: linux-image-…`.
 fn name(package: &Package) -> String {
     match &package.role {
@@ -96,15 +105,13 @@ impl fmt::Display for Diff {
                 Ordering::Equal => ", other contents under the same version",
                 Ordering::Greater => ", OLDER than before",
             };
-            let shown = if old.name == new.name {
-                name(new)
-            } else {
-                format!("{} → {}", name(old), new.name)
-            };
             writeln!(
                 f,
-                "{shown} {} → {} ({}{note})",
-                old.version, new.version, new.suite
+                "{} {} → {} ({}{note})",
+                name(new),
+                old.version,
+                new.version,
+                new.suite
             )?;
         }
         for package in &self.added {
@@ -132,13 +139,10 @@ impl fmt::Display for Diff {
             .filter(|(n, _)| *n > 0)
             .map(|(n, what)| format!("{n} {what}"))
             .collect();
-        let (before, after) = (self.download.0 as f64 / 1e6, self.download.1 as f64 / 1e6);
-        write!(
-            f,
-            "{}; download {after:.1} MB ({:+.1} MB)",
-            counts.join(", "),
-            after - before
-        )?;
+        let (before, after) = self.download;
+        let sign = if after < before { '-' } else { '+' };
+        let (all, more) = (bytes(after), bytes(after.abs_diff(before)));
+        write!(f, "{}; download {all} ({sign}{more})", counts.join(", "))?;
         let (old, new) = (date::show(self.dates.0), date::show(self.dates.1));
         let day = |date: &str| date.split(' ').next().unwrap_or("").to_owned();
         if old == new {

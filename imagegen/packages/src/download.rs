@@ -18,8 +18,9 @@ use crate::url::Url;
 /// A file to have in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
-    /// For people: name and version.
+    /// Name of the package.
     pub(crate) name: String,
+    pub(crate) version: String,
     /// Where it may be, best first.
     pub(crate) urls: Vec<Url>,
     pub(crate) size: u64,
@@ -35,7 +36,7 @@ struct Shared {
     client: Arc<Client>,
     progress: Arc<dyn Progress>,
     queue: Mutex<VecDeque<Item>>,
-    gone: Mutex<Vec<String>>,
+    gone: Mutex<Vec<(String, String)>>,
     done: AtomicU64,
     total: u64,
 }
@@ -97,7 +98,9 @@ pub(crate) fn fetch(
     if missing.is_empty() {
         return Ok(paths);
     }
-    let total = missing.iter().map(|item| item.size).sum();
+    let total = missing
+        .iter()
+        .fold(0_u64, |sum, item| sum.saturating_add(item.size));
     let free = available(cache.root());
     if free < total {
         let path = cache.root().to_owned();
@@ -139,7 +142,7 @@ pub(crate) fn fetch(
         return Ok(paths);
     }
     gone.sort();
-    Err(Error::Gone { names: gone })
+    Err(Error::Gone { packages: gone })
 }
 
 /// A poisoned lock only means that another task panicked, which its join reports.
@@ -156,7 +159,7 @@ async fn worker(shared: Arc<Shared>) -> Result<()> {
         let Some(item) = next else { return Ok(()) };
         match fetch_one(&shared, &mut connections, &item).await {
             Ok(()) => {}
-            Err(Error::Gone { names }) => lock(&shared.gone).extend(names),
+            Err(Error::Gone { packages }) => lock(&shared.gone).extend(packages),
             Err(error) => return Err(error),
         }
     }
@@ -217,6 +220,6 @@ async fn fetch_one(shared: &Shared, connections: &mut Connections, item: &Item) 
     }
     // A source that answered wrongly or not at all is worth more words than one without the file.
     Err(failure.unwrap_or_else(|| Error::Gone {
-        names: vec![item.name.clone()],
+        packages: vec![(item.name.clone(), item.version.clone())],
     }))
 }

@@ -161,14 +161,14 @@ pub enum Error {
         /// Bytes that are allowed.
         limit: u64,
     },
-    /// Files that no configured source holds any more.
+    /// Packages that no configured source holds any more.
     #[error(
         "gone from every configured source: {}; `imagegen lock` resolves anew",
-        .names.join(", ")
+        .packages.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
     )]
     Gone {
-        /// Names of the packages, with their versions.
-        names: Vec<String>,
+        /// Names and versions, sorted.
+        packages: Vec<(String, String)>,
     },
     /// A file is not what it must be.
     #[error("{url}: SHA-256 is {found}, must be {wanted}: tampered with, or the mirror is broken")]

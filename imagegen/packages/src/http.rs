@@ -79,14 +79,7 @@ impl Client {
                     errors.join("; ")
                 ));
             }
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let mut config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|e| e.to_string())?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Ok(Arc::new(config).into())
+            connector(roots)
         });
         made.as_ref().map_err(|reason| {
             Failure::Fatal(Error::Setup {
@@ -95,6 +88,18 @@ impl Client {
             })
         })
     }
+}
+
+/// TLS with ring, for HTTP/1.1, trusting `roots`.
+fn connector(roots: rustls::RootCertStore) -> Result<tokio_rustls::TlsConnector, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
 }
 
 type Sender = SendRequest<Empty<Bytes>>;
@@ -358,3 +363,6 @@ fn broken(error: &hyper::Error) -> Failure {
     }
     Failure::Transient(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,8 +124,7 @@ pub(crate) fn parse<'a>(text: &'a str, suite: usize, what: &str) -> Result<Vec<S
 }
 
 fn at(text: &str, stanza: &str, what: &str, reason: String) -> Error {
-    let offset = stanza.as_ptr() as usize - text.as_ptr() as usize;
-    let line = text[..offset].bytes().filter(|b| *b == b'\n').count() + 1;
+    let line = deb822::line_of(text, stanza);
     Error::Syntax {
         what: what.to_owned(),
         line,

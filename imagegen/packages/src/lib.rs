@@ -111,7 +111,8 @@ pub fn fetch(
     let items = packages
         .iter()
         .map(|p| download::Item {
-            name: format!("{} {}", p.name, p.version),
+            name: p.name.clone(),
+            version: p.version.clone(),
             urls: sources.candidates(&p.suite, &p.path),
             size: p.size,
             digest: p.sha256,
@@ -119,4 +120,74 @@ pub fn fetch(
         })
         .collect();
     download::fetch(items, cache, progress, options)
+}
+
+/// What [`fetch_or_renew`] brings.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The lock that the files are of.
+    pub lock: Lock,
+    /// Packages of the roles asked for, in the order of the lock, with their files.
+    pub files: Vec<(Package, PathBuf)>,
+    /// What differs from the lock that was given, because packages were gone.
+    pub renewed: Option<Diff>,
+}
+
+/// Downloads the packages of some roles; those that are gone from every source are resolved anew,
+/// with what they then need.
+///
+/// The caller tells the user about [`Fetched::renewed`] and saves the new lock. With `locked` a
+/// package that is gone is an error, as it is when the index still names the same file.
+#[allow(clippy::too_many_arguments)] // each is a different thing, and all callers have all of them
+pub fn fetch_or_renew(
+    lock: &Lock,
+    roles: &[Role],
+    request: &Request,
+    locked: bool,
+    sources: &Sources,
+    cache: &Cache,
+    progress: &Arc<dyn Progress>,
+    options: &Options,
+) -> Result<Fetched> {
+    let mut current = lock.clone();
+    loop {
+        let wanted: Vec<&Package> = current
+            .packages
+            .iter()
+            .filter(|p| roles.contains(&p.role))
+            .collect();
+        let error = match fetch(&wanted, sources, cache, progress, options) {
+            Ok(paths) => {
+                let files = wanted.into_iter().cloned().zip(paths).collect();
+                let renewed = (current != *lock).then(|| lock.diff(&current));
+                return Ok(Fetched {
+                    lock: current,
+                    files,
+                    renewed,
+                });
+            }
+            Err(error) => error,
+        };
+        let Error::Gone { packages } = &error else {
+            return Err(error);
+        };
+        if locked {
+            return Err(error);
+        }
+        progress.warning(&error.to_string());
+        let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
+        let refresh = Refresh::Only(&names);
+        let next = update(
+            &current, refresh, request, sources, cache, progress, options,
+        )?;
+        let same = |(name, version): &(String, String)| {
+            next.packages
+                .iter()
+                .any(|p| p.name == *name && p.version == *version)
+        };
+        if packages.iter().any(same) {
+            return Err(error);
+        }
+        current = next;
+    }
 }

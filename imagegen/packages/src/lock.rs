@@ -185,7 +185,9 @@ impl Lock {
 
     /// Bytes of all .debs.
     pub fn download_size(&self) -> u64 {
-        self.packages.iter().map(|p| p.size).sum()
+        self.packages
+            .iter()
+            .fold(0, |sum, p| sum.saturating_add(p.size))
     }
 
     /// Reads a lock file.
@@ -242,15 +244,29 @@ impl Lock {
     }
 
     fn validate(&self) -> Result<(), String> {
+        let word = |text: &str, more: &str| {
+            !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
+        };
+        if !word(&self.architecture, "-") {
+            return Err(format!(
+                "architecture {:?}: not a Debian architecture",
+                self.architecture
+            ));
+        }
+        if let Some(suite) = self.suites.iter().find(|s| !word(&s.name, "-._")) {
+            return Err(format!("suite {:?}: not a name of a suite", suite.name));
+        }
         let mut seen = HashSet::new();
         for p in &self.packages {
             let wrong = |what: &str| Err(format!("package `{}` ({}): {what}", p.name, p.role));
-            let word = |text: &str, more: &str| {
-                !text.is_empty()
-                    && text
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
-            };
+            if let Role::Kernel(kernel) = &p.role
+                && !word(kernel, "+-._")
+            {
+                return wrong("not a name of a kernel");
+            }
             if !word(&p.name, "+-.") {
                 return wrong("not a name of a Debian package");
             }

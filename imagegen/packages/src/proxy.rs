@@ -135,3 +135,63 @@ impl Proxies {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The proxy that is used for a URL.
+    fn used(proxies: &Proxies, url: &str) -> Option<String> {
+        let url = Url::parse(url).expect("valid");
+        proxies.of(&url).expect("valid").map(|p| p.to_string())
+    }
+
+    #[test]
+    fn apt_goes_before_the_environment_and_hosts_before_all() {
+        let dump = "Acquire \"\";\nAcquire::http::Proxy \"http://apt.example:3128/\";\nAcquire::http::Proxy::direct.example \"DIRECT\";\n\
+            Acquire::https::Proxy::own.example \"http://own-proxy.example\";\nAcquire::http::ProxyAutoDetect \"/bin/true\";\n";
+        let environment = |name: &str| match name {
+            "http_proxy" => Some("http://env.example:8080".to_owned()),
+            "https_proxy" => Some("env.example:8081".to_owned()),
+            "no_proxy" => Some("localhost, .internal.example,*.corp.example".to_owned()),
+            _ => None,
+        };
+        let both = Proxies::from_settings(dump, environment);
+        let of = |url| used(&both, url);
+        assert_eq!(
+            of("http://m.example/debian").as_deref(),
+            Some("http://apt.example:3128/")
+        );
+        assert_eq!(of("http://direct.example/debian"), None);
+        assert_eq!(
+            of("https://own.example/debian").as_deref(),
+            Some("http://own-proxy.example/")
+        );
+        assert_eq!(
+            of("https://m.example/debian").as_deref(),
+            Some("http://env.example:8081/")
+        );
+        assert_eq!(of("https://a.internal.example/debian"), None);
+        assert_eq!(of("https://x.corp.example/debian"), None);
+        assert_eq!(
+            of("https://notinternal.example/debian").as_deref(),
+            Some("http://env.example:8081/")
+        );
+        assert_eq!(
+            used(&Proxies::from_settings("", |_| None), "http://m.example/"),
+            None
+        );
+    }
+
+    #[test]
+    fn proxies_that_cannot_be_spoken_to_are_named() {
+        for wrong in ["https://secure.example", "socks5h://localhost:9050"] {
+            let proxies =
+                Proxies::from_settings(&format!("Acquire::http::Proxy \"{wrong}\";"), |_| None);
+            let error = proxies
+                .of(&Url::parse("http://m.example/").expect("valid"))
+                .expect_err(wrong);
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
+    }
+}

@@ -82,7 +82,12 @@ impl Sources {
                 keyring: None,
             });
         }
-        sources.finish("--mirror".to_owned())
+        let security = sources.archives.iter().any(|a| a.kind == Kind::Security);
+        sources.finish(if security {
+            "--mirror, which names a security archive only"
+        } else {
+            "--mirror"
+        })
     }
 
     /// Reads `etc/apt/sources.list` and `etc/apt/sources.list.d/*.{list,sources}` under `root`.
@@ -126,10 +131,7 @@ impl Sources {
                 sources.add_entry(entry, &shown);
             }
         }
-        sources.finish(format!(
-            "apt's configuration ({}, {})",
-            "/etc/apt/sources.list", "/etc/apt/sources.list.d"
-        ))
+        sources.finish("/etc/apt/sources.list and /etc/apt/sources.list.d")
     }
 
     fn add_entry(&mut self, entry: Entry, file: &Path) {
@@ -152,7 +154,7 @@ impl Sources {
     }
 
     /// Adds the security archives that nobody named: the neighbours of the main ones.
-    fn finish(mut self, searched: String) -> Result<Self> {
+    fn finish(mut self, searched: &str) -> Result<Self> {
         if !self.archives.iter().any(|a| a.kind == Kind::Security) {
             for archive in self.archives.clone() {
                 let url = neighbour(&archive.url);
@@ -166,7 +168,7 @@ impl Sources {
         }
         if !self.archives.iter().any(|a| a.kind == Kind::Main) {
             return Err(Error::NoSources {
-                searched,
+                searched: searched.to_owned(),
                 ignored: self.ignored,
             });
         }
@@ -304,6 +306,6 @@ pub fn fuzz(bytes: &[u8]) {
             ignored: Vec::new(),
         };
         sources.add_entry(entry, Path::new("/fuzz"));
-        let _ = sources.finish("fuzz".to_owned());
+        let _ = sources.finish("fuzz");
     }
 }

@@ -77,13 +77,23 @@ pub(crate) fn load(
         urls.push(folder.join("Packages.xz"));
         items.push(Item {
             name: format!("index of {suite}"),
+            version: String::new(),
             urls,
             size,
             digest,
             extension: "xz",
         });
     }
-    let paths = download::fetch(items, cache, progress, options)?;
+    let paths = download::fetch(items, cache, progress, options).map_err(|error| match error {
+        Error::Gone { packages } => {
+            let names: Vec<String> = packages.into_iter().map(|(name, _)| name).collect();
+            Error::Request(format!(
+                "{}: signed, but not on the mirror, which is being updated or broken: try again later",
+                names.join(", ")
+            ))
+        }
+        other => other,
+    })?;
     let mut loaded = Vec::new();
     for ((suite, found), path) in request.all_suites().iter().zip(verified).zip(paths) {
         let packed = std::fs::read(&path).map_err(Error::io(&path, "cannot read"))?;

@@ -34,6 +34,9 @@ impl Url {
             url: shown(),
             reason: reason.to_owned(),
         };
+        if !text.contains("://") {
+            return Err(wrong("not a URL such as http://HOST/debian"));
+        }
         let uri: http::Uri = text
             .trim()
             .parse()
@@ -42,7 +45,7 @@ impl Url {
             Some("http") => false,
             Some("https") => true,
             Some(_) => return Err(wrong("only http and https are supported")),
-            None => return Err(wrong("not an absolute URL (http://HOST/debian)")),
+            None => return Err(wrong("no scheme")),
         };
         let authority = uri.authority().ok_or_else(|| wrong("no host"))?.as_str();
         let authorization = authority.rsplit_once('@').map(|(user, _)| {

@@ -100,24 +100,33 @@ fn run(
 /// usual between releases of Debian. So: at least one good one by an unexpired key, no bad one.
 fn judge_gpgv(output: &Output) -> Result<(), String> {
     let status = String::from_utf8_lossy(&output.stdout);
-    let (mut good, mut valid) = (false, 0);
+    let (mut good, mut valid) = (false, false);
+    let mut reason = None;
     for line in status.lines() {
         let Some(line) = line.strip_prefix("[GNUPG:] ") else {
             continue;
         };
-        match line.split_whitespace().next() {
-            Some("GOODSIG") => good = true,
+        let mut words = line.split_whitespace();
+        let (keyword, key) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        match keyword {
+            "GOODSIG" => good = true,
             // Follows the GOODSIG, EXPKEYSIG or REVKEYSIG that it belongs to.
-            Some("VALIDSIG") if std::mem::take(&mut good) => valid += 1,
-            Some("EXPKEYSIG" | "REVKEYSIG" | "EXPSIG" | "ERRSIG") => good = false,
-            Some("BADSIG") => return Err("the text was changed after it was signed".to_owned()),
+            "VALIDSIG" if std::mem::take(&mut good) => valid = true,
+            "BADSIG" => return Err("the text was changed after it was signed".to_owned()),
+            "EXPKEYSIG" => reason = Some(format!("the key {key} has expired")),
+            "REVKEYSIG" => reason = Some(format!("the key {key} was revoked")),
+            "EXPSIG" => reason = Some(format!("the signature by {key} has expired")),
+            "NO_PUBKEY" => reason = Some(format!("the public key {key} is not in the keyring")),
             _ => {}
         }
+        if matches!(keyword, "EXPKEYSIG" | "REVKEYSIG" | "EXPSIG" | "ERRSIG") {
+            good = false;
+        }
     }
-    if valid > 0 {
-        Ok(())
-    } else {
-        Err(last_words(output))
+    match (valid, reason) {
+        (true, _) => Ok(()),
+        (false, Some(reason)) => Err(reason),
+        (false, None) => Err(last_words(output)),
     }
 }
 
