@@ -231,9 +231,9 @@ impl Part {
 
 /// Tells a full disk from other errors.
 fn full_or(path: &Path, action: &'static str, needed: u64, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     match error.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => Error::DiskFull {
+        StorageFull | QuotaExceeded => Error::DiskFull {
             path: path.to_owned(),
             needed,
             available: available(path.parent().unwrap_or(path)),
@@ -271,7 +271,7 @@ mod tests {
             let path = Path::new("/tmp/larder/x.part");
             full_or(path, "cannot write", 1000, std::io::Error::from(errno)).to_string()
         };
-        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
             let text = of(errno);
             assert!(
                 text.contains("/tmp/larder/x.part: the disk is full: 1000 more bytes"),

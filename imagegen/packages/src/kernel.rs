@@ -5,8 +5,11 @@
 //! 6.19 `linux-image-*` is empty and depends on `linux-binary-*` (the image), `linux-modules-*`
 //! and `linux-base-*` (config and System.map) of exactly its own version.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::index::{Stanza, Universe};
+use crate::lock::Lock;
 use crate::request::KernelRequest;
 use crate::version::{self, Op};
 
@@ -107,4 +110,73 @@ fn parts<'a>(
         }
     }
     Ok(Ok(found))
+}
+
+/// What a kernel of a lock could be instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelNews {
+    /// Name of the kernel, such as `6.18-cloud`.
+    pub name: String,
+    /// Version in the lock; empty if the lock does not have this kernel.
+    pub locked: String,
+    /// Newest version that the request allows; `None` if there is none any more.
+    pub allowed: Option<String>,
+    /// Newest version of this flavour in all suites, and its suite.
+    pub newest: Option<(String, String)>,
+}
+
+impl KernelNews {
+    /// Looks a kernel of a request up.
+    pub(crate) fn look_up(
+        universe: &Universe<'_>,
+        lock: &Lock,
+        name: &str,
+        request: &KernelRequest,
+        architecture: &str,
+    ) -> Self {
+        let of = |request: &KernelRequest| {
+            let parts = find(universe, name, request, architecture).ok()?;
+            let image = parts.first()?;
+            Some((
+                image.version.to_owned(),
+                universe.suites[image.suite].name.clone(),
+            ))
+        };
+        let suites = universe.suites.iter().map(|s| s.name.clone()).collect();
+        let any = KernelRequest {
+            suites,
+            version: String::new(),
+            ..request.clone()
+        };
+        let image = lock
+            .kernel(name)
+            .find(|p| p.name.starts_with("linux-image-"));
+        Self {
+            name: name.to_owned(),
+            locked: image.map_or(String::new(), |p| p.version.clone()),
+            allowed: of(request).map(|(version, _)| version),
+            newest: of(&any),
+        }
+    }
+}
+
+impl fmt::Display for KernelNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}: ", self.name)?;
+        match self.locked.as_str() {
+            "" => f.write_str("not in the lock")?,
+            locked => f.write_str(locked)?,
+        }
+        match &self.allowed {
+            None => f.write_str("; gone from the index, so it gets no security updates")?,
+            Some(allowed) if *allowed == self.locked => {}
+            Some(allowed) => write!(f, "; {allowed} is out")?,
+        }
+        match &self.newest {
+            Some((newest, suite)) if *newest != self.locked => {
+                write!(f, "; the newest of its flavour is {newest} ({suite})")
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -52,6 +52,7 @@ pub use crate::diff::Diff;
 pub use crate::digest::Digest;
 pub use crate::error::{Error, Result};
 pub use crate::http::Timeouts;
+pub use crate::kernel::KernelNews;
 pub use crate::lock::{Lock, LockedSuite, Package, Role};
 pub use crate::options::Options;
 pub use crate::progress::{Progress, Silent};
@@ -120,6 +121,38 @@ pub fn fetch(
         })
         .collect();
     download::fetch(items, cache, progress, options)
+}
+
+/// What the archive has that is newer than a lock.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// What an update of everything would change.
+    pub packages: Diff,
+    /// The kernels of the request.
+    pub kernels: Vec<KernelNews>,
+}
+
+/// Looks for newer packages and kernels; changes nothing.
+pub fn news(
+    lock: &Lock,
+    request: &Request,
+    sources: &Sources,
+    cache: &Cache,
+    progress: &Arc<dyn Progress>,
+    options: &Options,
+) -> Result<News> {
+    request.check()?;
+    let suites = suites::load(request, sources, cache, progress, options)?;
+    let everything = Some((lock, Refresh::Everything));
+    let new = update::make(&suites, request, everything, &Silent)?;
+    let universe = suites.universe()?;
+    let look_up = |(name, kernel): (&String, &KernelRequest)| {
+        KernelNews::look_up(&universe, lock, name, kernel, &request.architecture)
+    };
+    Ok(News {
+        packages: lock.diff(&new),
+        kernels: request.kernels.iter().map(look_up).collect(),
+    })
 }
 
 /// What [`fetch_or_renew`] brings.

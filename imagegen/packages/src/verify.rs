@@ -116,7 +116,11 @@ fn judge_gpgv(output: &Output) -> Result<(), String> {
             "EXPKEYSIG" => reason = Some(format!("the key {key} has expired")),
             "REVKEYSIG" => reason = Some(format!("the key {key} was revoked")),
             "EXPSIG" => reason = Some(format!("the signature by {key} has expired")),
-            "NO_PUBKEY" => reason = Some(format!("the public key {key} is not in the keyring")),
+            "NO_PUBKEY" => {
+                reason = Some(format!(
+                    "the public key {key} is not in the keyring; a newer debian-archive-keyring may have it"
+                ));
+            }
             _ => {}
         }
         if matches!(keyword, "EXPKEYSIG" | "REVKEYSIG" | "EXPSIG" | "ERRSIG") {

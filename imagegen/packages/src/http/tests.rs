@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// Listens with a fresh certificate for `localhost`; answers every connection with `body` once.
-fn tls_server(body: &'static str) -> (u16, rustls::pki_types::CertificateDer<'static>) {
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// Listens with a fresh certificate for `localhost`; answers every connection with `answer` once.
+fn tls_server(answer: &'static str) -> (u16, rustls::pki_types::CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())
@@ -30,11 +32,7 @@ fn tls_server(body: &'static str) -> (u16, rustls::pki_types::CertificateDer<'st
             let mut tls = rustls::Stream::new(&mut connection, &mut stream);
             let mut request = [0; 4096];
             if tls.read(&mut request).is_ok() {
-                let _ = write!(
-                    tls,
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
+                let _ = tls.write_all(answer.as_bytes());
             }
         }
     });
@@ -99,7 +97,7 @@ fn get(client: Arc<Client>, url: &str) -> Result<String, Failure> {
 
 #[test]
 fn https_is_spoken_to_who_is_trusted_only() {
-    let (port, certificate) = tls_server("hello");
+    let (port, certificate) = tls_server(HELLO);
     let url = format!("https://localhost:{port}/x");
     let answer = get(client(Proxies::none(), Some(certificate.clone())), &url);
     assert_eq!(answer.expect("trusted"), "hello");
@@ -119,8 +117,21 @@ fn https_is_spoken_to_who_is_trusted_only() {
 }
 
 #[test]
+fn redirects_never_leave_tls() {
+    let (port, certificate) = tls_server(
+        "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\n\r\n",
+    );
+    let url = format!("https://localhost:{port}/x");
+    let failure = get(client(Proxies::none(), Some(certificate)), &url).expect_err("a downgrade");
+    assert!(
+        matches!(&failure, Failure::Fatal(Error::BadUrl { .. })),
+        "{failure:?}"
+    );
+}
+
+#[test]
 fn https_goes_through_a_tunnel_of_the_proxy() {
-    let (port, certificate) = tls_server("hello");
+    let (port, certificate) = tls_server(HELLO);
     let (proxy, log) = tunnel_proxy(port, "200 Connection established");
     let settings = format!("Acquire::https::Proxy \"http://me:pw@127.0.0.1:{proxy}\";");
     let proxies = Proxies::from_settings(&settings, |_| None);

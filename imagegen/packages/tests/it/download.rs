@@ -305,6 +305,19 @@ fn lasting_errors_end_with_what_happened_and_how_often_it_was_tried() {
 }
 
 #[test]
+fn a_server_that_always_breaks_off_at_the_same_place_is_given_up() {
+    let bench = Bench::new();
+    bench.server.always(&bench.path, Fault::Cut(30_000));
+    let error = bench.fetch().expect_err("it never gets further");
+    assert!(
+        matches!(error, Error::Unreachable { attempts: 3, .. }),
+        "{error}"
+    );
+    // What arrives before a break varies a little, and counts as progress.
+    assert!(bench.server.seen().len() < 20);
+}
+
+#[test]
 fn wrong_contents_never_get_the_final_name() {
     let bench = Bench::new();
     bench.server.always(&bench.path, Fault::Wrong);

@@ -17,10 +17,13 @@ impl Random {
     }
 }
 
-/// Calls `target` for about a second; `seeds` are well-formed inputs.
+/// Calls `target` for a second, or for `$FUZZ_SECONDS`; `seeds` are well-formed inputs.
 fn run(name: &str, target: fn(&[u8]), seeds: &[&str]) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let end = Instant::now() + Duration::from_millis(700);
+    let seconds = std::env::var("FUZZ_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(1));
     seeds.iter().for_each(|seed| target(seed.as_bytes()));
     target(b"");
     let mut rounds = 0;

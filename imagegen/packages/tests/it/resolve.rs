@@ -338,6 +338,23 @@ fn only_what_the_keyring_signed_is_believed() {
 }
 
 #[test]
+fn an_endless_file_is_not_read_to_its_end() {
+    let mirror = published();
+    mirror.server.put(IN_RELEASE, vec![b'x'; 17 << 20]);
+    let error = mirror.resolve(&request(&["a"])).expect_err("too large");
+    assert!(
+        matches!(
+            error,
+            Error::TooLarge {
+                limit: 16_777_216,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
 fn dash_escaped_lines_are_what_was_signed() {
     let mirror = published();
     let packed = pack(&mirror.index("/debian", &["a 1"]));

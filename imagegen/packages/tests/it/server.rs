@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Stall(usize),
     /// The whole file although a range was asked for.
     IgnoreRange,
+    /// Both: always from the beginning, and the connection breaks after so many bytes.
+    Cut(usize),
     /// Only so many bytes, announced as if that were all.
     Short(usize),
     /// No Content-Length; the connection ends after so many bytes.
@@ -205,7 +207,7 @@ fn answer(
     range: Option<usize>,
 ) -> std::io::Result<bool> {
     let whole = body.len();
-    let range = range.filter(|_| fault != Some(Fault::IgnoreRange));
+    let range = range.filter(|_| !matches!(fault, Some(Fault::IgnoreRange | Fault::Cut(_))));
     let head = match range {
         Some(from) if from >= whole => {
             writer.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")?;
@@ -238,7 +240,7 @@ fn answer(
             )?;
             return Ok(true);
         }
-        Some(Fault::Drop(at) | Fault::Stall(at)) => sent = sent.min(at),
+        Some(Fault::Drop(at) | Fault::Cut(at) | Fault::Stall(at)) => sent = sent.min(at),
         Some(Fault::Short(at)) => (announced, sent) = (Some(at), at),
         Some(Fault::Unannounced(at)) => (announced, sent) = (None, sent.min(at)),
         Some(Fault::Wrong) => body.iter_mut().for_each(|b| *b ^= 1),
@@ -265,7 +267,7 @@ fn answer(
             std::thread::sleep(Duration::from_secs(3));
             Ok(false)
         }
-        Some(Fault::Drop(_) | Fault::Unannounced(_)) => Ok(false),
+        Some(Fault::Drop(_) | Fault::Cut(_) | Fault::Unannounced(_)) => Ok(false),
         _ => Ok(true),
     }
 }

@@ -190,6 +190,24 @@ fn kernels_stay_unless_they_are_named() {
     kernel 6.12-cloud: linux-image-6.12.118+deb13-cloud-amd64 6.12.90-1 → 6.12.118-1 (trixie)
     1 changed; download 121 B (+2 B); as of 2026-11-29 (was 2026-11-21)
     ");
+    let news = packages::news(
+        &lock,
+        &request,
+        &mirror.sources(),
+        &mirror.cache(),
+        &crate::download::silent(),
+        &crate::download::options(),
+    );
+    let news = news.expect("news");
+    let kernels: String = news.kernels.iter().map(|k| format!("{k}\n")).collect();
+    insta::assert_snapshot!(format!("{}\n{kernels}", news.packages), @r"
+    a 1 → 2 (trixie)
+    kernel 6.12-cloud: linux-image-6.12.118+deb13-cloud-amd64 6.12.90-1 → 6.12.118-1 (trixie)
+    kernel 6.18-cloud: linux-image-6.18.2+deb13-cloud-amd64 6.18.1-1 → 6.18.2-1 (trixie)
+    3 changed; download 121 B (+2 B); as of 2026-11-29 (was 2026-11-21)
+    kernel 6.12-cloud: 6.12.90-1; 6.12.118-1 is out; the newest of its flavour is 6.18.2-1 (trixie)
+    kernel 6.18-cloud: 6.18.1-1; 6.18.2-1 is out; the newest of its flavour is 6.18.2-1 (trixie)
+    ");
     // Another wish for a kernel is met even when nothing is to be refreshed.
     request
         .kernels
