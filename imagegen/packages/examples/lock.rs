@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use packages::{Cache, Lock, Options, Progress, Request, Sources};
+use packages::{Cache, Fetcher, Lock, Progress, Request};
 
 struct Lines;
 
@@ -20,17 +20,25 @@ impl Progress for Lines {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [request, lock, rest @ ..] = arguments.as_slice() else {
         return Err("REQUEST.toml LOCK [fetch]".into());
     };
     let request: Request = toml::from_str(&std::fs::read_to_string(request)?)?;
-    let sources = Sources::discover(&[])?;
-    let (cache, options) = (Cache::of_user()?, Options::default());
-    let progress: Arc<dyn Progress> = Arc::new(Lines);
+    let fetcher = Fetcher::new(Vec::new(), Cache::of_user()?, Arc::new(Lines));
     let start = Instant::now();
-    let made = packages::resolve(&request, &sources, &cache, &progress, &options)?;
+    let made = fetcher.resolve(&request)?;
     eprintln!(
         "{} packages, {} MB, in {:.2?}",
         made.packages.len(),
@@ -41,13 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if rest == ["fetch"] {
         let lock = Lock::load(Path::new(lock))?;
         let start = Instant::now();
-        packages::fetch(
-            &lock.packages.iter().collect::<Vec<_>>(),
-            &sources,
-            &cache,
-            &progress,
-            &options,
-        )?;
+        fetcher.fetch(&lock.packages.iter().collect::<Vec<_>>())?;
         eprintln!("downloaded in {:.2?}", start.elapsed());
     }
     Ok(())

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use packages::{Cache, Digest, Lock, Options, Refresh, Request, Sources};
+use packages::{Cache, Digest, Fetcher, Lock, Refresh, Request, Sources};
 
-use crate::download::{options, silent};
+use crate::download::fetcher;
 use crate::server::Server;
 use crate::signing::Key;
 
@@ -104,16 +104,12 @@ impl Mirror {
         Cache::at(self.folder.path().join("cache"))
     }
 
-    pub(crate) fn resolve(&self, request: &Request) -> packages::Result<Lock> {
-        self.resolve_with(request, &options())
+    pub(crate) fn fetcher(&self) -> Fetcher {
+        fetcher(self.sources(), self.cache())
     }
 
-    pub(crate) fn resolve_with(
-        &self,
-        request: &Request,
-        options: &Options,
-    ) -> packages::Result<Lock> {
-        packages::resolve(request, &self.sources(), &self.cache(), &silent(), options)
+    pub(crate) fn resolve(&self, request: &Request) -> packages::Result<Lock> {
+        self.fetcher().resolve(request)
     }
 
     pub(crate) fn update(
@@ -122,15 +118,7 @@ impl Mirror {
         refresh: Refresh<'_>,
         request: &Request,
     ) -> packages::Result<Lock> {
-        packages::update(
-            lock,
-            refresh,
-            request,
-            &self.sources(),
-            &self.cache(),
-            &silent(),
-            &options(),
-        )
+        self.fetcher().update(lock, refresh, request)
     }
 }
 

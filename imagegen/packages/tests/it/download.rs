@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use packages::{
-    Cache, Digest, Error, Options, Package, Progress, Proxies, Role, Silent, Sources, Timeouts,
+    Cache, Digest, Error, Fetcher, Options, Package, Progress, Proxies, Role, Silent, Sources,
+    Timeouts,
 };
 
 use crate::server::{Fault, Server, closed_port};
@@ -24,6 +25,13 @@ pub(crate) fn options() -> Options {
         proxies: Some(Proxies::none()),
         ..Options::default()
     }
+}
+
+/// A fetcher with those options that shows nothing.
+pub(crate) fn fetcher(sources: Sources, cache: Cache) -> Fetcher {
+    let mut fetcher = Fetcher::with_sources(sources, cache, silent());
+    fetcher.options = options();
+    fetcher
 }
 
 pub(crate) fn silent() -> Arc<dyn Progress> {
@@ -88,13 +96,9 @@ impl Bench {
     }
 
     fn fetch_with(&self, options: &Options) -> Result<Vec<PathBuf>, Error> {
-        packages::fetch(
-            &[&self.package],
-            &self.sources(),
-            &self.cache(),
-            &silent(),
-            options,
-        )
+        let mut fetcher = fetcher(self.sources(), self.cache());
+        fetcher.options = options.clone();
+        fetcher.fetch(&[&self.package])
     }
 
     fn part(&self) -> PathBuf {
@@ -155,13 +159,9 @@ fn many_files_come_over_few_connections_and_a_second_run_asks_nobody() {
             connections,
             ..options()
         };
-        packages::fetch(
-            &wanted,
-            &bench.sources(),
-            &bench.cache(),
-            &silent(),
-            &options,
-        )
+        let mut fetcher = fetcher(bench.sources(), bench.cache());
+        fetcher.options = options;
+        fetcher.fetch(&wanted)
     };
     let paths = fetch(4).expect("downloads");
     for (path, contents) in paths.iter().zip(&contents) {
@@ -353,14 +353,9 @@ fn a_tampering_mirror_is_passed_over_for_a_right_one() {
     bench.server.always(&bench.path, Fault::Wrong);
     let sources =
         Sources::from_mirrors(&[bench.server.url("/debian"), second.url("/debian")]).expect("two");
-    packages::fetch(
-        &[&bench.package],
-        &sources,
-        &bench.cache(),
-        &silent(),
-        &options(),
-    )
-    .expect("the second mirror is right");
+    fetcher(sources.clone(), bench.cache().clone())
+        .fetch(&[&bench.package])
+        .expect("the second mirror is right");
 }
 
 #[test]
@@ -390,14 +385,9 @@ fn what_is_gone_everywhere_is_named_after_the_rest_was_fetched() {
     let bench = Bench::new();
     let (lost, also) = (package("lost", b"lost"), package("also-lost", b"also"));
     let wanted = [&lost, &bench.package, &also];
-    let error = packages::fetch(
-        &wanted,
-        &bench.sources(),
-        &bench.cache(),
-        &silent(),
-        &options(),
-    )
-    .expect_err("two are gone");
+    let error = fetcher(bench.sources().clone(), bench.cache().clone())
+        .fetch(&wanted)
+        .expect_err("two are gone");
     assert!(
         matches!(&error, Error::Gone { packages } if packages.len() == 2),
         "{error}"
@@ -416,14 +406,9 @@ fn a_mirror_that_nobody_listens_on_is_named() {
     let bench = Bench::new();
     let mirror = format!("http://127.0.0.1:{}/debian", closed_port());
     let sources = Sources::from_mirrors(std::slice::from_ref(&mirror)).expect("a source");
-    let error = packages::fetch(
-        &[&bench.package],
-        &sources,
-        &bench.cache(),
-        &silent(),
-        &options(),
-    )
-    .expect_err("nobody listens");
+    let error = fetcher(sources.clone(), bench.cache().clone())
+        .fetch(&[&bench.package])
+        .expect_err("nobody listens");
     let text = error.to_string();
     assert!(
         text.contains("127.0.0.1") && text.contains("refused") && text.contains("3 times"),
@@ -431,18 +416,26 @@ fn a_mirror_that_nobody_listens_on_is_named() {
     );
     let sources = Sources::from_mirrors(&["http://no.such.host.invalid/debian".to_owned()])
         .expect("a source");
-    let error = packages::fetch(
-        &[&bench.package],
-        &sources,
-        &bench.cache(),
-        &silent(),
-        &options(),
-    )
-    .expect_err("no such host");
+    let error = fetcher(sources.clone(), bench.cache().clone())
+        .fetch(&[&bench.package])
+        .expect_err("no such host");
     assert!(
         error.to_string().contains("no.such.host.invalid"),
         "{error}"
     );
+}
+
+#[test]
+fn what_is_cached_needs_no_mirror_at_all() {
+    let bench = Bench::new();
+    bench.assert_fetched();
+    let nowhere = Fetcher::new(vec!["not a URL".to_owned()], bench.cache(), silent());
+    nowhere.fetch(&[&bench.package]).expect("it is there");
+    std::fs::remove_file(bench.cache().path(&bench.package.sha256, "deb")).expect("a file");
+    let error = nowhere
+        .fetch(&[&bench.package])
+        .expect_err("now it matters");
+    assert!(matches!(error, Error::BadUrl { .. }), "{error}");
 }
 
 #[test]
@@ -496,14 +489,9 @@ fn a_cache_that_cannot_be_written_is_named() {
     let file = bench.folder.path().join("file");
     std::fs::write(&file, b"").expect("a file");
     let cache = Cache::at(&file);
-    let error = packages::fetch(
-        &[&bench.package],
-        &bench.sources(),
-        &cache,
-        &silent(),
-        &options(),
-    )
-    .expect_err("a file is no folder");
+    let error = fetcher(bench.sources().clone(), cache.clone())
+        .fetch(&[&bench.package])
+        .expect_err("a file is no folder");
     assert!(
         error.to_string().contains(&file.display().to_string()),
         "{error}"
@@ -545,14 +533,9 @@ fn progress_ends_at_the_whole_even_when_bytes_came_twice() {
         .fail(&bench.path, [Fault::Drop(40_000), Fault::IgnoreRange]);
     let meter = Arc::new(Meter::default());
     let progress: Arc<dyn Progress> = meter.clone();
-    packages::fetch(
-        &[&bench.package],
-        &bench.sources(),
-        &bench.cache(),
-        &progress,
-        &options(),
-    )
-    .expect("a download");
+    let mut fetcher = fetcher(bench.sources(), bench.cache());
+    fetcher.progress = progress;
+    fetcher.fetch(&[&bench.package]).expect("a download");
     assert_eq!(meter.last.load(Ordering::SeqCst), 100_000);
     assert_eq!(meter.total.load(Ordering::SeqCst), 100_000);
     assert!(
@@ -575,14 +558,9 @@ fn names_are_encoded_and_credentials_sent() {
     let mirror = format!("http://me:secret@127.0.0.1:{}/debian", server.port);
     let sources = Sources::from_mirrors(&[mirror]).expect("a source");
     let folder = tempfile::tempdir().expect("a folder");
-    packages::fetch(
-        &[&package],
-        &sources,
-        &Cache::at(folder.path()),
-        &silent(),
-        &options(),
-    )
-    .expect("a download");
+    fetcher(sources.clone(), Cache::at(folder.path()).clone())
+        .fetch(&[&package])
+        .expect("a download");
     let seen = &server.seen()[0];
     assert_eq!(
         seen.target,
@@ -604,14 +582,9 @@ fn a_proxy_gets_the_whole_url_and_a_direct_host_none() {
     };
     let sources =
         Sources::from_mirrors(&["http://mirror.invalid/debian".to_owned()]).expect("a source");
-    packages::fetch(
-        &[&bench.package],
-        &sources,
-        &bench.cache(),
-        &silent(),
-        &options,
-    )
-    .expect("through the proxy");
+    let mut proxied = fetcher(sources, bench.cache());
+    proxied.options = options.clone();
+    proxied.fetch(&[&bench.package]).expect("through the proxy");
     let seen = &bench.server.seen()[0];
     assert_eq!(
         seen.target,
@@ -619,13 +592,8 @@ fn a_proxy_gets_the_whole_url_and_a_direct_host_none() {
     );
     assert_eq!(seen.headers["host"], "mirror.invalid");
     let fresh = tempfile::tempdir().expect("a folder");
-    packages::fetch(
-        &[&bench.package],
-        &bench.sources(),
-        &Cache::at(fresh.path()),
-        &silent(),
-        &options,
-    )
-    .expect("directly");
+    let mut direct = fetcher(bench.sources(), Cache::at(fresh.path()));
+    direct.options = options;
+    direct.fetch(&[&bench.package]).expect("directly");
     assert_eq!(bench.server.seen()[1].target, bench.path);
 }

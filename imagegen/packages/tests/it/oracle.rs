@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use packages::{Cache, Kind, Options, Request, Sources};
+use packages::{Cache, Fetcher, Kind, Request, Sources};
 
 use crate::download::silent;
 
@@ -85,7 +85,8 @@ fn the_resolver_finds_what_apt_finds() {
     request.kernels.clear();
     let sources = Sources::discover(&[]).expect("this host has Debian sources");
     let cache = Cache::at(folder.path().join("larder"));
-    let lock = packages::resolve(&request, &sources, &cache, &silent(), &Options::default())
+    let lock = Fetcher::with_sources(sources.clone(), cache, silent())
+        .resolve(&request)
         .expect("our answer");
     let ours: BTreeMap<String, String> = lock
         .system()

@@ -1,9 +1,9 @@
 //! From a signed archive to a lock.
 
-use packages::{Error, Flavour, KernelRequest, Options, Request};
+use packages::{Error, Flavour, KernelRequest, Request};
 
 use crate::archive::{DAY, Mirror, names, pack, request};
-use crate::download::options;
+use crate::download::fetcher;
 use crate::server::Fault;
 use crate::signing::{Key, clear_sign};
 
@@ -428,13 +428,9 @@ fn an_index_past_its_date_is_a_warning_or_if_asked_an_error() {
     );
     mirror.server.put(IN_RELEASE, mirror.key.clear_sign(&text));
     mirror.resolve(&request(&["a"])).expect("a warning");
-    let strict = Options {
-        strict_dates: true,
-        ..options()
-    };
-    let error = mirror
-        .resolve_with(&request(&["a"]), &strict)
-        .expect_err("expired");
+    let mut strict = mirror.fetcher();
+    strict.options.strict_dates = true;
+    let error = strict.resolve(&request(&["a"])).expect_err("expired");
     assert!(
         matches!(error, Error::Expired { days: 600.., .. }),
         "{error}"
@@ -452,13 +448,7 @@ fn a_mirror_that_is_down_is_passed_over() {
     let sources = packages::Sources::from_mirrors(&[down, mirror.server.url("/debian")])
         .expect("two")
         .with_keyring(&mirror.keyring());
-    let lock = packages::resolve(
-        &request(&["a"]),
-        &sources,
-        &mirror.cache(),
-        &crate::download::silent(),
-        &options(),
-    );
+    let lock = fetcher(sources, mirror.cache()).resolve(&request(&["a"]));
     assert_eq!(names(&lock.expect("the second")), ["a 1"]);
     mirror.server.always(IN_RELEASE, Fault::Status(500));
     let error = mirror.resolve(&request(&["a"])).expect_err("down");

@@ -190,15 +190,7 @@ fn kernels_stay_unless_they_are_named() {
     kernel 6.12-cloud: linux-image-6.12.118+deb13-cloud-amd64 6.12.90-1 → 6.12.118-1 (trixie)
     1 changed; download 121 B (+2 B); as of 2026-11-29 (was 2026-11-21)
     ");
-    let news = packages::news(
-        &lock,
-        &request,
-        &mirror.sources(),
-        &mirror.cache(),
-        &crate::download::silent(),
-        &crate::download::options(),
-    );
-    let news = news.expect("news");
+    let news = mirror.fetcher().news(&lock, &request).expect("news");
     let kernels: String = news.kernels.iter().map(|k| format!("{k}\n")).collect();
     insta::assert_snapshot!(format!("{}\n{kernels}", news.packages), @r"
     a 1 → 2 (trixie)
@@ -227,19 +219,9 @@ fn kernels_stay_unless_they_are_named() {
 fn packages_that_are_gone_are_resolved_anew_unless_locked() {
     let (mirror, request, lock) = moved_on();
     let fetch = |locked| {
-        let options = crate::download::options();
-        let (sources, cache, silent) =
-            (mirror.sources(), mirror.cache(), crate::download::silent());
-        packages::fetch_or_renew(
-            &lock,
-            &[Role::System],
-            &request,
-            locked,
-            &sources,
-            &cache,
-            &silent,
-            &options,
-        )
+        mirror
+            .fetcher()
+            .fetch_or_renew(&lock, &[Role::System], &request, locked)
     };
     let fetched = fetch(false).expect("all is there");
     assert_eq!(
