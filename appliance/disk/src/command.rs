@@ -74,11 +74,9 @@ pub fn run(
         } else {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if !open {
-            if let Some(status) = child.try_wait().map_err(start)? {
-                note(&text, &mut tail, line);
-                return Ok(outcome(status, &tail));
-            }
+        if !open && let Some(status) = child.try_wait().map_err(start)? {
+            note(&text, &mut tail, line);
+            return Ok(outcome(status, &tail));
         }
         if Instant::now() >= end {
             // A grandchild may hold the pipe open after the program has ended.

@@ -109,11 +109,11 @@ impl Table {
         let mut backup = check_copy(disk, end, sectors);
         if let (Err(_), Err(_)) = (&primary, &backup) {
             // The disk may have grown since; a bad first header may still say where its copy was.
-            if let Some(lba) = hinted_backup(disk, sectors) {
-                if let Ok(found) = check_copy(disk, lba, sectors) {
-                    backup = Ok(found);
-                    backup_lba = lba;
-                }
+            if let Some(lba) = hinted_backup(disk, sectors)
+                && let Ok(found) = check_copy(disk, lba, sectors)
+            {
+                backup = Ok(found);
+                backup_lba = lba;
             }
         }
         let (source, checked, other) = match (primary, backup) {
@@ -146,10 +146,10 @@ impl Table {
         if source == Copy::Backup && backup_lba != end {
             problems.push("the disk has grown".into());
         }
-        if let Ok(first) = disk.read_vec(0, sector_size as usize) {
-            if render_mbr(&first, sectors).is_some_and(|right| right != first) {
-                problems.push("the protective MBR is missing or has the wrong size".into());
-            }
+        if let Ok(first) = disk.read_vec(0, sector_size as usize)
+            && render_mbr(&first, sectors).is_some_and(|right| right != first)
+        {
+            problems.push("the protective MBR is missing or has the wrong size".into());
         }
         let partitions = partitions(&checked, sectors, &mut problems);
         Ok(Self {
@@ -236,8 +236,8 @@ fn check_copy(disk: &mut dyn ReadAt, lba: u64, sectors: u64) -> Result<Checked, 
     let first = u64_at(&header, 72);
     let count = u32_at(&header, 80) as usize;
     let each = u32_at(&header, 84) as usize;
-    let total = count.checked_mul(each).unwrap_or(usize::MAX);
-    if each < 128 || each % 8 != 0 || count == 0 || total > ENTRIES_LIMIT {
+    let total = count.saturating_mul(each);
+    if each < 128 || !each.is_multiple_of(8) || count == 0 || total > ENTRIES_LIMIT {
         return Err(format!("claims {count} entries of {each} bytes"));
     }
     let length = total.div_ceil(sector) as u64;

@@ -10,6 +10,7 @@
 //! the label [`PRISTINE`], read whole, is made anew. And nothing is overwritten unless the next
 //! boot, whatever the moment of a power cut, finds either the old state or the new one.
 
+pub mod atomic;
 pub mod blank;
 pub mod command;
 mod crc32;

@@ -1,11 +1,11 @@
 //! `/cas/.larder`: what says that a file system is a Larder `/cas`, and which format it has.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::Error;
+use crate::{Error, atomic};
 
 /// Name of the file in the root of `/cas`.
 pub const NAME: &str = ".larder";
@@ -83,7 +83,7 @@ impl Marker {
     /// It could not be written.
     pub fn write(&self, root: &Path) -> Result<(), Error> {
         let path = root.join(NAME);
-        write_atomically(&path, self.to_string().as_bytes(), 0o644)
+        atomic::write(&path, self.to_string().as_bytes(), 0o644)
     }
 }
 
@@ -94,42 +94,6 @@ impl std::fmt::Display for Marker {
         writeln!(f, "format = {}", self.format)?;
         writeln!(f, "uuid = \"{}\"", self.uuid)
     }
-}
-
-/// Replaces the file at `path`: temporary file, fsync, rename, fsync of the folder. After a power
-/// cut the file is the old one or the new one.
-///
-/// # Errors
-///
-/// It could not be written; the old file is still there.
-pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = std::path::PathBuf::from(temporary);
-    // A power cut may have left one behind, with another mode.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::path(temporary, "remove")(error));
-        }
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)
-        .map_err(Error::path(&temporary, "create"))?;
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::path(&temporary, "write"))?;
-    std::fs::rename(&temporary, path).map_err(Error::path(path, "replace"))?;
-    if let Some(folder) = path.parent() {
-        std::fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(Error::path(folder, "flush"))?;
-    }
-    Ok(())
 }
 
 /// Fuzz target: no bytes may panic the parser.
