@@ -1,1 +1,3 @@
 //! Builds, checks, inspects and writes Larder images.
+
+pub mod run;

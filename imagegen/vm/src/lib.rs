@@ -21,6 +21,7 @@ mod process;
 mod qmp;
 mod running;
 mod serial;
+mod sparse;
 
 pub use accel::{Accel, AccelChoice, ProbeAnswer, choose_accel};
 pub use credential::{Credential, Way};
@@ -33,6 +34,7 @@ pub use process::{Usage, find_program};
 pub use qmp::{Event, Qmp};
 pub use running::{Forwarded, Running};
 pub use serial::{Found, Patience};
+pub use sparse::{for_each_extent, sparse_copy};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
