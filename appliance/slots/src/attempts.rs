@@ -116,7 +116,7 @@ pub fn advise(attempts: Attempts, booted: Option<&str>, entries: &[Entry]) -> Ad
 }
 
 /// Fuzz target: no bytes may panic the parser.
-pub fn fuzz(bytes: &[u8]) {
+pub(crate) fn fuzz(bytes: &[u8]) {
     let attempts = Attempts::parse(&String::from_utf8_lossy(bytes)).one_more();
     let _ = advise(attempts, Some("larder_1.efi"), &[]);
 }

@@ -71,11 +71,10 @@ fn parse(bytes: &[u8]) -> Result<String, String> {
 pub fn write(folder: &Path, name: &str, value: &str) -> Result<(), Error> {
     let path = path(folder, name);
     // The kernel marks variables as immutable against `rm -rf`.
-    if let Ok(file) = std::fs::File::open(&path) {
-        if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+    if let Ok(file) = std::fs::File::open(&path)
+        && let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
             let _ = rustix::fs::ioctl_setflags(&file, flags - rustix::fs::IFlags::IMMUTABLE);
         }
-    }
     let mut bytes = ATTRIBUTES.to_le_bytes().to_vec();
     for unit in value.encode_utf16().chain([0]) {
         bytes.extend(unit.to_le_bytes());
@@ -91,7 +90,7 @@ pub fn write(folder: &Path, name: &str, value: &str) -> Result<(), Error> {
 }
 
 /// Fuzz target: no bytes may panic the parser.
-pub fn fuzz(bytes: &[u8]) {
+pub(crate) fn fuzz(bytes: &[u8]) {
     let _ = parse(bytes);
 }
 

@@ -57,3 +57,31 @@ impl Error {
         }
     }
 }
+
+/// Fuzz target: no bytes may panic a parser of this crate.
+pub fn fuzz(bytes: &[u8]) {
+    attempts::fuzz(bytes);
+    efivar::fuzz(bytes);
+    let name = String::from_utf8_lossy(bytes);
+    if let Some(entry) = Entry::parse(&name) {
+        let _ = (entry.id(), entry.product());
+    }
+    let _ = bless(std::path::Path::new("/nonexistent"), &name);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            super::fuzz(&bytes);
+        }
+
+        #[test]
+        fn names_never_panic(text in "[a-z_]{0,4}[+]?[0-9]{0,12}[-]?[0-9]{0,12}([.]efi)?") {
+            super::fuzz(text.as_bytes());
+        }
+    }
+}
