@@ -16,6 +16,8 @@ const EXTRA: &str = "/.extra";
 const SEALED: &str = "/run/larder/credentials.encrypted";
 /// Credentials that PID 1 imports from the initramfs.
 const PLAIN: &str = "/run/credentials/@initrd";
+/// Its parent, which it shares with the credentials of all units.
+const PARENT: &str = "/run/credentials";
 /// Name of the credential with the name of the machine.
 const HOST: &str = "larder.host";
 /// systemd takes no larger ones, in bytes.
@@ -23,7 +25,7 @@ const LIMIT: u64 = 1024 * 1024;
 
 /// Hands sealed credentials on.
 pub(crate) fn hand_on(log: &mut Log) -> Result<(), Fatal> {
-    make_folder(Path::new(SEALED))?;
+    make_folder(Path::new(SEALED), 0o700)?;
     copy_all(Path::new(EXTRA), Path::new(SEALED), log);
     Ok(())
 }
@@ -31,7 +33,10 @@ pub(crate) fn hand_on(log: &mut Log) -> Result<(), Fatal> {
 /// Tells PID 1 the name of the machine.
 pub(crate) fn provide_host(host: Option<&str>, log: &mut Log) -> Result<(), Fatal> {
     let Some(host) = host else { return Ok(()) };
-    make_folder(Path::new(PLAIN))?;
+    // The credentials of every unit are below this one: without a right to pass, a unit with a
+    // user of its own would not reach its own.
+    make_folder(Path::new(PARENT), 0o755)?;
+    make_folder(Path::new(PLAIN), 0o700)?;
     write_new(&Path::new(PLAIN).join(HOST), host.as_bytes())
         .map_err(|error| Fatal::new(format!("{PLAIN}/{HOST}: {error}")))?;
     log.say(&format!("this machine is {host}"));
@@ -109,10 +114,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .write_all(bytes)
 }
 
-fn make_folder(path: &Path) -> Result<(), Fatal> {
+fn make_folder(path: &Path, mode: u32) -> Result<(), Fatal> {
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(path)
         .map_err(|error| Fatal::new(format!("cannot make {}: {error}", path.display())))
 }

@@ -40,7 +40,8 @@ pub(crate) fn move_kernel_file_systems() -> Result<(), Fatal> {
     for (_, target, _) in KERNEL {
         let moved = format!("{SYSROOT}{target}");
         disk::mount::move_to(Path::new(target), Path::new(&moved))?;
-        std::fs::remove_dir(target)
+        // What is left there is the initramfs's own: the kernel puts a console node into /dev.
+        std::fs::remove_dir_all(target)
             .and_then(|()| std::os::unix::fs::symlink(&moved, target))
             .map_err(|error| Fatal::new(format!("cannot link {target}: {error}")))?;
     }
