@@ -1,6 +1,9 @@
 //! File formats that the image is made of, one module each.
+pub mod cpio;
 pub mod deb;
+pub mod ext4;
 #[cfg(test)]
 mod fuzzing;
 pub mod inflate;
+pub mod region;
 pub mod tree;
