@@ -7,3 +7,4 @@ mod fuzzing;
 pub mod inflate;
 pub mod region;
 pub mod tree;
+pub mod verity;
