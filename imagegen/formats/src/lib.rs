@@ -5,6 +5,7 @@ pub mod ext4;
 #[cfg(test)]
 mod fuzzing;
 pub mod inflate;
+pub mod pe;
 pub mod region;
 pub mod tree;
 pub mod verity;
