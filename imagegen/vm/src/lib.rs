@@ -30,7 +30,7 @@ pub use error::Error;
 pub use firmware::{Firmware, OvmfFiles, find_ovmf};
 pub use machine::{Kernel, Machine, WatchdogAction};
 pub use nic::{Forward, HostPort, Nic};
-pub use process::{Usage, find_program};
+pub use process::{Usage, find_program, spawn_tied};
 pub use qmp::{Event, Qmp};
 pub use running::{Forwarded, Running};
 pub use serial::{Found, Patience};

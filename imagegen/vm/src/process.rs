@@ -18,7 +18,10 @@ type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
 /// The kernel's parent-death signal follows the *thread* that forked, not the process: a machine
 /// started by one test's thread and used by the next one would die in between. So one thread that
 /// lives as long as the process starts all children.
-pub(crate) fn spawn_tied(mut command: Command) -> io::Result<Child> {
+///
+/// # Errors
+/// As `Command::spawn`.
+pub fn spawn_tied(mut command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
     let parent = rustix::process::getpid();
     command.process_group(0);
