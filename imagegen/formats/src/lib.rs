@@ -4,6 +4,7 @@ pub mod deb;
 pub mod ext4;
 #[cfg(test)]
 mod fuzzing;
+pub mod gpt;
 pub mod inflate;
 pub mod pe;
 pub mod region;
