@@ -3,5 +3,6 @@
 // Helpers of tests fail a test by panicking, as the tests themselves do.
 #![allow(clippy::unwrap_used)]
 
+mod endings;
 mod guest;
 mod machines;
