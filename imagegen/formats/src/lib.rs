@@ -2,6 +2,7 @@
 pub mod cpio;
 pub mod deb;
 pub mod ext4;
+pub mod fat;
 #[cfg(test)]
 mod fuzzing;
 pub mod gpt;
