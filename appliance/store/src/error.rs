@@ -1,0 +1,105 @@
+//! What can go wrong.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an operation failed, each variant a sentence that names the place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// More bytes than allowed, declared or received.
+    #[error("the object is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The stream ended early or went on too long.
+    #[error("{declared} bytes were declared and {received} came")]
+    Length {
+        /// Declared length in bytes.
+        declared: u64,
+        /// Received length in bytes; when it is above `declared`, more may have been on the way.
+        received: u64,
+    },
+    /// The bytes have another SHA-256 than declared.
+    #[error("SHA-256 {} was declared and {} came", hex(declared), hex(received))]
+    Digest {
+        /// Declared SHA-256.
+        declared: [u8; 32],
+        /// SHA-256 of what came.
+        received: [u8; 32],
+    },
+    /// The disk is full (ENOSPC or EDQUOT).
+    #[error("{path}: no space left")]
+    Full {
+        /// Where it was noticed.
+        path: PathBuf,
+    },
+    /// The file system is read-only, which it also becomes after errors.
+    #[error("{path}: read-only file system")]
+    ReadOnly {
+        /// Where it was noticed.
+        path: PathBuf,
+    },
+    /// Any other failure of the disk or the file system.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("{path}: another process holds the store")]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The store cannot be used; [`crate::Store::status`] says why too.
+    #[error("the store cannot be used: {reason}")]
+    Unusable {
+        /// Why.
+        reason: String,
+    },
+    /// The program is stopping, or a thread of the store died.
+    #[error("the operation was interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Turns an error of the system into a typed one.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { path: path.into() }
+            }
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path: path.into() },
+            _ => Self::Io {
+                path: path.into(),
+                action,
+                source,
+            },
+        }
+    }
+
+    /// Whether the disk is to blame, not what was sent.
+    #[must_use]
+    pub fn is_disk(&self) -> bool {
+        !matches!(
+            self,
+            Self::TooLarge { .. } | Self::Length { .. } | Self::Digest { .. } | Self::Interrupted
+        )
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
