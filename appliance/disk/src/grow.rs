@@ -24,6 +24,36 @@ pub struct Growth {
     pub repaired: Vec<String>,
 }
 
+/// Whether [`partition`] would write anything.
+///
+/// # Errors
+///
+/// There is no table or no such partition, or the disk could not be read.
+pub fn is_needed(disk: &mut dyn ReadAt, name: &str) -> Result<bool, Error> {
+    let (table, _, grown) = plan(disk, name)?;
+    Ok(grown.is_some() || !table.problems.is_empty())
+}
+
+/// The table, the partition as it is, and its new last sector if it can grow.
+fn plan(disk: &mut dyn ReadAt, name: &str) -> Result<(Table, Partition, Option<u64>), Error> {
+    let table = Table::read(disk)?;
+    let sector = u64::from(disk.sector_size());
+    let Some(partition) = table.by_name(name).cloned() else {
+        return Err(Error::Table(format!(
+            "it has no partition named {name:?}, but {}",
+            table.names()
+        )));
+    };
+    let is_last = table
+        .partitions
+        .iter()
+        .all(|other| other.last <= partition.last);
+    let align = ALIGNMENT / sector;
+    let end = (table.usable_end(disk.size() / sector)? + 1) / align * align;
+    let grows = is_last && end > partition.last + 1;
+    Ok((table, partition, grows.then(|| end - 1)))
+}
+
 /// Grows the partition `name` to the end of its disk if it is the last one there, and puts the
 /// table right (both copies whole, the second at the end of the disk). Nothing is written when
 /// nothing is needed.
@@ -33,29 +63,15 @@ pub struct Growth {
 /// There is no table or no such partition, or the disk failed. A power cut or an error leaves the
 /// old table or the new one.
 pub fn partition(disk: &mut dyn Storage, name: &str) -> Result<Growth, Error> {
-    let mut table = Table::read(disk)?;
+    let (mut table, mut partition, last) = plan(disk, name)?;
     let sector = u64::from(disk.sector_size());
-    let sectors = disk.size() / sector;
-    let Some(mut partition) = table.by_name(name).cloned() else {
-        return Err(Error::Table(format!(
-            "it has no partition named {name:?}, but {}",
-            table.names()
-        )));
-    };
     let old = partition.sectors();
-    let is_last = table
-        .partitions
-        .iter()
-        .all(|other| other.last <= partition.last);
-    let align = ALIGNMENT / sector;
-    let end = (table.usable_end(sectors)? + 1) / align * align;
-    let grows = is_last && end > partition.last + 1;
     let repaired = table.problems.clone();
-    if grows {
-        partition.last = end - 1;
-        table.set_last(partition.number, partition.last)?;
+    if let Some(last) = last {
+        partition.last = last;
+        table.set_last(partition.number, last)?;
     }
-    if grows || !repaired.is_empty() {
+    if last.is_some() || !repaired.is_empty() {
         table.commit(disk)?;
     }
     let new_bytes = partition.sectors() * sector;

@@ -153,7 +153,9 @@ fn an_image_on_a_larger_disk_is_read_and_grown() {
         let mut content = small.content().to_vec();
         content.resize(16 << 20, 0);
         let mut disk = Recorder::new(content.clone(), sector_size);
+        assert!(crate::grow::is_needed(&mut disk, "cas").unwrap());
         let grown = crate::grow::partition(&mut disk, "cas").unwrap();
+        assert!(!crate::grow::is_needed(&mut disk, "cas").unwrap());
         assert_eq!((grown.old_bytes, grown.new_bytes), (1 << 20, 13 << 20));
         assert_eq!(grown.partition.number, 8);
         let table = Table::read(&mut disk).unwrap();
