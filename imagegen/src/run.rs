@@ -276,3 +276,27 @@ impl Image {
         Ok(Image { size: meta.len() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(path: &Path) -> String {
+        format!("{:#}", Image::open(path).err().unwrap())
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(words(folder.path()).contains("is no image file"));
+        assert!(words(Path::new("/dev/null")).contains("is no image file"));
+        let path = folder.path().join("larder.raw");
+        assert!(words(&path).contains("build one with"), "{}", words(&path));
+        std::fs::write(&path, "").unwrap();
+        assert!(words(&path).contains("is no disk image"));
+        std::fs::write(&path, vec![0; 5000]).unwrap();
+        assert!(words(&path).contains("5000 bytes"));
+        std::fs::write(&path, vec![0; 8192]).unwrap();
+        assert_eq!(Image::open(&path).unwrap().size, 8192);
+    }
+}

@@ -20,10 +20,12 @@ fn machine() -> vm::Running {
 
 /// Starts this binary for the test `name` alone; gives it with the QEMU's pid that it prints.
 /// Its stdout stays open, or it could not print its verdict.
-fn other_self(name: &str) -> (Child, BufReader<ChildStdout>, u32) {
+fn other_self(name: &str, folder: &Path) -> (Child, BufReader<ChildStdout>, u32) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(ROLE, "yes")
+        // What a killed process cannot clean up is cleaned up here.
+        .env("TMPDIR", folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -61,7 +63,11 @@ fn a_killed_parent_takes_its_machines_along() {
             std::thread::sleep(Duration::from_secs(1));
         }
     }
-    let (mut child, _out, pid) = other_self("endings::a_killed_parent_takes_its_machines_along");
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _out, pid) = other_self(
+        "endings::a_killed_parent_takes_its_machines_along",
+        folder.path(),
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     wait_gone(pid);
@@ -79,7 +85,9 @@ fn ctrl_c_ends_waits_and_machines() {
         assert!(matches!(error, Error::Interrupted), "{error}");
         return;
     }
-    let (mut child, _out, pid) = other_self("endings::ctrl_c_ends_waits_and_machines");
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _out, pid) =
+        other_self("endings::ctrl_c_ends_waits_and_machines", folder.path());
     // A little later than the line that it has printed.
     std::thread::sleep(Duration::from_millis(100));
     let kill = Command::new("kill")
