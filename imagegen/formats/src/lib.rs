@@ -1,6 +1,8 @@
 //! File formats that the image is made of, one module each.
 pub mod cpio;
 pub mod deb;
+pub mod depmod;
+pub mod elf;
 pub mod ext4;
 pub mod fat;
 #[cfg(test)]
