@@ -8,6 +8,7 @@
 //! [`recorder`] is the disk for power cuts and errors.
 
 pub mod console;
+pub mod disk;
 pub mod lan;
 mod machine;
 pub mod nbd;
