@@ -96,7 +96,10 @@ pub(crate) fn run(_: Args) -> Result<()> {
     };
     let written = serde_json::to_vec_pretty(&status)
         .map_err(anyhow::Error::from)
-        .and_then(|text| Ok(disk::atomic::write(Path::new(STATUS), &text, 0o644)?));
+        .and_then(|mut text| {
+            text.push(b'\n');
+            Ok(disk::atomic::write(Path::new(STATUS), &text, 0o644)?)
+        });
     if let Err(error) = written {
         eprintln!("{error:#}");
     }
@@ -117,10 +120,11 @@ fn mount_cas() -> Result<Mounted> {
     let settings = Settings::load(Path::new(settings::PATH));
     let place = place(identity(Path::new(IDENTITY)).cas_disk, &report)?;
     let (disk, partition) = match &place {
-        Place::BootDisk => whole_disk(Path::new(&report.disk)).and_then(|disk| {
+        Place::BootDisk => {
+            let disk = whole_disk(Path::new(&report.disk))?;
             let partition = table(&disk)?;
-            Ok((disk, partition))
-        })?,
+            (disk, partition)
+        }
         Place::Second(named) => second_disk(named, Path::new(&report.disk))?,
     };
     // While this is open and locked, udev does not re-read the table and take the partition away.
@@ -236,7 +240,12 @@ fn table(disk: &Disk) -> Result<Partition> {
 
 /// The disk that the entry names: adopted, partitioned if it is blank, or refused.
 fn second_disk(named: &Path, boot: &Path) -> Result<(Disk, Partition)> {
-    let disk = whole_disk(named)?;
+    let disk = whole_disk(named).with_context(|| {
+        format!(
+            "the disk {} that the machine's entry names is missing",
+            named.display()
+        )
+    })?;
     let node = disk.node();
     if sysfs::name_of(boot).is_ok_and(|boot| boot == disk.name) {
         bail!(

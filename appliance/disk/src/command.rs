@@ -41,9 +41,9 @@ pub fn run(
     deadline: Duration,
     line: &mut dyn FnMut(&str),
 ) -> Result<Outcome, Error> {
-    let start = |source| Error::Start {
+    let start = |cause| Error::Start {
         program: program.into(),
-        source,
+        cause,
     };
     let (mut reader, writer) = std::io::pipe().map_err(start)?;
     let mut command = Command::new(program);

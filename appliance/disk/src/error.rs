@@ -4,22 +4,23 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An error of this crate.
+/// An error of this crate. Each says its cause itself, so none has a source that a chain would
+/// repeat.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file, folder or device could not be used.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {cause}")]
     Path {
         /// What was used.
         path: PathBuf,
         /// What was tried, as a verb.
         action: &'static str,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Reading, writing or flushing failed somewhere on a device.
-    #[error("cannot {action} {length} bytes at byte {offset}: {source}")]
+    #[error("cannot {action} {length} bytes at byte {offset}: {cause}")]
     Transfer {
         /// `read`, `write` or `flush`.
         action: &'static str,
@@ -28,7 +29,7 @@ pub enum Error {
         /// How much, in bytes.
         length: u64,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// There is no usable partition table.
     #[error("no usable partition table: {primary}; {backup}")]
@@ -42,12 +43,12 @@ pub enum Error {
     #[error("partition table: {0}")]
     Table(String),
     /// A program of the image could not be started.
-    #[error("cannot start {program}: {source}")]
+    #[error("cannot start {program}: {cause}")]
     Start {
         /// The program.
         program: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A program did not end in time.
     #[error("{program} did not end within {} s and was stopped", deadline.as_secs())]
@@ -71,7 +72,7 @@ pub enum Error {
     #[error("the new file system is not as expected: {0}")]
     Made(String),
     /// A mount failed.
-    #[error("cannot mount {device} on {target} ({options}): {source}")]
+    #[error("cannot mount {device} on {target} ({options}): {cause}")]
     Mount {
         /// What.
         device: String,
@@ -80,7 +81,7 @@ pub enum Error {
         /// How.
         options: String,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// `/cas/.larder` is not what this version knows.
     #[error("{path}: {reason}")]
@@ -94,10 +95,10 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// There are no random numbers.
-    #[error("no random numbers from the kernel: {source}")]
+    #[error("no random numbers from the kernel: {cause}")]
     Random {
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -108,10 +109,10 @@ impl Error {
         action: &'static str,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Path {
+        move |cause| Self::Path {
             path,
             action,
-            source,
+            cause,
         }
     }
 }

@@ -79,6 +79,9 @@ pub struct Table {
     pub last_usable: u64,
     /// Which copy was good (the first if both were).
     pub source: Copy,
+    /// Whether the disk is larger than it was when the table was made: its second copy is not at
+    /// the end.
+    pub grown: bool,
     /// What is wrong with the table as it lies on the disk, in words; empty if nothing is.
     pub problems: Vec<String>,
     /// Header bytes as read, one sector.
@@ -126,8 +129,14 @@ impl Table {
                 });
             }
         };
+        let grown = match source {
+            Copy::Primary => u64_at(&checked.header, 32) != end,
+            Copy::Backup => backup_lba != end,
+        };
         let mut problems = Vec::new();
         match (source, &other) {
+            // Where the disk ended before, not here.
+            (Copy::Primary, _) if grown => {}
             (Copy::Primary, Err(reason)) => problems.push(format!("the copy at the end {reason}")),
             (Copy::Backup, Err(reason)) => problems.push(format!("the first copy {reason}")),
             (_, Ok(other)) => {
@@ -140,13 +149,8 @@ impl Table {
                 }
             }
         }
-        if source == Copy::Primary && u64_at(&checked.header, 32) != end {
-            problems.push("its second copy is not at the end of the disk".into());
-        }
-        if source == Copy::Backup && backup_lba != end {
-            problems.push("the disk has grown".into());
-        }
-        if let Ok(first) = disk.read_vec(0, sector_size as usize)
+        if !grown
+            && let Ok(first) = disk.read_vec(0, sector_size as usize)
             && render_mbr(&first, sectors).is_some_and(|right| right != first)
         {
             problems.push("the protective MBR is missing or has the wrong size".into());
@@ -158,6 +162,7 @@ impl Table {
             partitions,
             last_usable: u64_at(&checked.header, 48),
             source,
+            grown,
             problems,
             header: checked.header,
             entries: checked.entries,

@@ -31,7 +31,7 @@ pub struct Growth {
 /// There is no table or no such partition, or the disk could not be read.
 pub fn is_needed(disk: &mut dyn ReadAt, name: &str) -> Result<bool, Error> {
     let (table, _, grown) = plan(disk, name)?;
-    Ok(grown.is_some() || !table.problems.is_empty())
+    Ok(grown.is_some() || table.grown || !table.problems.is_empty())
 }
 
 /// The table, the partition as it is, and its new last sector if it can grow.
@@ -71,7 +71,7 @@ pub fn partition(disk: &mut dyn Storage, name: &str) -> Result<Growth, Error> {
         partition.last = last;
         table.set_last(partition.number, last)?;
     }
-    if last.is_some() || !repaired.is_empty() {
+    if last.is_some() || table.grown || !repaired.is_empty() {
         table.commit(disk)?;
     }
     let new_bytes = partition.sectors() * sector;

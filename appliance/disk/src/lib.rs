@@ -59,7 +59,7 @@ pub fn random(bytes: &mut [u8]) -> Result<(), Error> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => {
                 return Err(Error::Random {
-                    source: error.into(),
+                    cause: error.into(),
                 });
             }
         }

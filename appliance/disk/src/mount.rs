@@ -64,11 +64,11 @@ impl Options {
 ///
 /// The kernel refused.
 pub fn mount(device: &str, target: &Path, kind: &str, options: &str) -> Result<(), Error> {
-    let failed = |source: std::io::Error| Error::Mount {
+    let failed = |cause: std::io::Error| Error::Mount {
         device: device.into(),
         target: target.into(),
         options: format!("{kind}, {options}"),
-        source,
+        cause,
     };
     let parsed = Options::parse(options);
     let data = std::ffi::CString::new(parsed.data).map_err(|error| failed(error.into()))?;
@@ -86,7 +86,7 @@ pub fn bind(source: &Path, target: &Path) -> Result<(), Error> {
         device: source.display().to_string(),
         target: target.into(),
         options: "bind".into(),
-        source: error.into(),
+        cause: error.into(),
     })
 }
 
@@ -100,7 +100,7 @@ pub fn move_to(source: &Path, target: &Path) -> Result<(), Error> {
         device: source.display().to_string(),
         target: target.into(),
         options: "move".into(),
-        source: error.into(),
+        cause: error.into(),
     })
 }
 

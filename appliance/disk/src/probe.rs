@@ -128,12 +128,12 @@ mod tests {
                 512
             }
             fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-                let source = std::io::Error::from_raw_os_error(libc::EIO);
+                let cause = std::io::Error::from_raw_os_error(libc::EIO);
                 Err(Error::Transfer {
                     action: "read",
                     offset,
                     length: buffer.len() as u64,
-                    source,
+                    cause,
                 })
             }
         }

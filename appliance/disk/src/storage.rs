@@ -157,11 +157,11 @@ impl ReadAt for Device {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.file
             .read_exact_at(buffer, offset)
-            .map_err(|source| Error::Transfer {
+            .map_err(|cause| Error::Transfer {
                 action: "read",
                 offset,
                 length: buffer.len() as u64,
-                source,
+                cause,
             })
     }
 }
@@ -169,11 +169,11 @@ impl ReadAt for Device {
 impl Storage for Device {
     fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         let length = data.len() as u64;
-        let error = |source| Error::Transfer {
+        let error = |cause| Error::Transfer {
             action: "write",
             offset,
             length,
-            source,
+            cause,
         };
         // A plain file would grow.
         if offset.checked_add(length).is_none_or(|end| end > self.size) {
@@ -183,11 +183,11 @@ impl Storage for Device {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.file.sync_data().map_err(|source| Error::Transfer {
+        self.file.sync_data().map_err(|cause| Error::Transfer {
             action: "flush",
             offset: 0,
             length: self.size,
-            source,
+            cause,
         })
     }
 }
@@ -211,7 +211,7 @@ impl ReadAt for &[u8] {
                 action: "read",
                 offset,
                 length: buffer.len() as u64,
-                source: std::io::ErrorKind::UnexpectedEof.into(),
+                cause: std::io::ErrorKind::UnexpectedEof.into(),
             });
         };
         buffer.copy_from_slice(range);

@@ -31,10 +31,10 @@ impl Attempts {
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(Error::Path {
+            Err(cause) => Err(Error::Path {
                 path,
                 action: "read",
-                source,
+                cause,
             }),
         }
     }

@@ -42,10 +42,10 @@ pub fn read(folder: &Path, name: &str) -> Result<Option<String>, Error> {
             .map(Some)
             .map_err(|reason| Error::Content { path, reason }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Path {
+        Err(cause) => Err(Error::Path {
             path,
             action: "read",
-            source,
+            cause,
         }),
     }
 }
@@ -72,9 +72,10 @@ pub fn write(folder: &Path, name: &str, value: &str) -> Result<(), Error> {
     let path = path(folder, name);
     // The kernel marks variables as immutable against `rm -rf`.
     if let Ok(file) = std::fs::File::open(&path)
-        && let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
-            let _ = rustix::fs::ioctl_setflags(&file, flags - rustix::fs::IFlags::IMMUTABLE);
-        }
+        && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
+    {
+        let _ = rustix::fs::ioctl_setflags(&file, flags - rustix::fs::IFlags::IMMUTABLE);
+    }
     let mut bytes = ATTRIBUTES.to_le_bytes().to_vec();
     for unit in value.encode_utf16().chain([0]) {
         bytes.extend(unit.to_le_bytes());

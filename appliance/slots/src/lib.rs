@@ -17,19 +17,19 @@ pub use bless::{Blessing, bless};
 pub use entry::{Entry, list};
 pub use report::{BootReport, PATH as REPORT_PATH, StateStatus};
 
-/// What can go wrong, each variant a sentence that names the place.
+/// What can go wrong, each variant a sentence that names the place and says its cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be used.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {cause}")]
     Path {
         /// What was used.
         path: std::path::PathBuf,
         /// What was tried, as a verb.
         action: &'static str,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file has a content that makes no sense.
     #[error("{path}: {reason}")]
@@ -50,10 +50,10 @@ impl Error {
         action: &'static str,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Path {
+        move |cause| Self::Path {
             path,
             action,
-            source,
+            cause,
         }
     }
 }

@@ -72,10 +72,11 @@ impl BootReport {
     ///
     /// It could not be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Content {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Content {
             path: path.into(),
             reason: error.to_string(),
         })?;
+        text.push(b'\n');
         Ok(disk::atomic::write(path, &text, 0o644)?)
     }
 

@@ -295,7 +295,7 @@ impl ReadAt for Ends {
             action: "read",
             offset,
             length: buffer.len() as u64,
-            source: std::io::Error::other("only both ends of the disk are looked at"),
+            cause: std::io::Error::other("only both ends of the disk are looked at"),
         })
     }
 }

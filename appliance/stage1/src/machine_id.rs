@@ -37,11 +37,11 @@ fn load_or_make(kept: &Path, log: &mut Log) -> Result<String, disk::Error> {
         Ok(_) => log.warn("the machine id makes no sense, the machine gets a new one"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         // Better a foreign id for one boot than a lost one for ever.
-        Err(source) => {
+        Err(cause) => {
             return Err(disk::Error::Path {
                 path: kept.into(),
                 action: "read",
-                source,
+                cause,
             });
         }
     }

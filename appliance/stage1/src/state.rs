@@ -247,12 +247,12 @@ mod tests {
 
     #[test]
     fn a_read_error_never_formats() {
-        let source = std::io::Error::from_raw_os_error(libc::EIO);
+        let cause = std::io::Error::from_raw_os_error(libc::EIO);
         let error = disk::Error::Transfer {
             action: "read",
             offset: 0,
             length: 4096,
-            source,
+            cause,
         };
         let Plan::LeaveAlone(reason) = decide(&Err(error)) else {
             panic!()

@@ -164,12 +164,12 @@ fn a_disk_that_cannot_be_read_is_an_error() {
         }
         fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
             if offset >= self.size() - MIB as u64 {
-                let source = std::io::Error::from_raw_os_error(libc::EIO);
+                let cause = std::io::Error::from_raw_os_error(libc::EIO);
                 return Err(Error::Transfer {
                     action: "read",
                     offset,
                     length: 0,
-                    source,
+                    cause,
                 });
             }
             self.0.read_at(offset, buffer)

@@ -49,6 +49,7 @@ impl Table {
             partitions: Vec::new(),
             last_usable: 0,
             source: Copy::Primary,
+            grown: false,
             problems: Vec::new(),
             header,
             entries: vec![0; (ENTRY_COUNT * ENTRY_LENGTH) as usize],
@@ -136,6 +137,7 @@ impl Table {
         self.render(Copy::Primary, sectors).write(disk)?;
         disk.flush()?;
         self.source = Copy::Primary;
+        self.grown = false;
         self.problems.clear();
         if let Some(mbr) = protective_mbr(disk, sectors)? {
             disk.write_at(0, &mbr)?;
