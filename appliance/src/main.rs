@@ -1,47 +1,39 @@
-//! The one binary that carries the daemons of the appliance as subcommands.
+//! The one binary of the appliance: a subcommand is a service, or a step of the boot.
 
-mod announce;
-mod cas;
-mod esp;
-mod grow;
-mod health;
-mod loopback;
-mod wait;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The daemons and duties of a Larder machine.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
+mod cache;
+mod files;
+mod logging;
+
+/// What runs inside a Larder image: each command is a service or a step of the boot.
+///
+/// systemd starts them; running one by hand is for development and for looking into trouble.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Mount a file system of this machine
-    #[command(subcommand)]
-    Mount(Mount),
-    /// Take into use what the disk of /cas has grown by, while it is mounted
-    Grow(grow::Args),
-    /// Wait until the service answers, then mark this boot as healthy
-    Health(health::Args),
+    Cache(cache::Arguments),
 }
 
-#[derive(Subcommand)]
-enum Mount {
-    /// Check the EFI system partition and mount it at /boot
-    Esp(esp::Args),
-    /// Find, make, check, grow and mount /cas
-    Cas(cas::Args),
-}
-
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Mount(Mount::Esp(args)) => esp::run(args),
-        Command::Mount(Mount::Cas(args)) => cas::run(args),
-        Command::Grow(args) => grow::run(args),
-        Command::Health(args) => health::run(args),
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start();
+    let outcome = match arguments.command {
+        Command::Cache(arguments) => cache::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

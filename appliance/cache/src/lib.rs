@@ -1,1 +1,44 @@
-//! The build cache service over HTTP.
+//! The HTTPS cache service: artifacts of builds, put once and got often.
+//!
+//! One [`Server`] answers on three kinds of [`Listeners`]: HTTPS for the service, HTTP for `/up` and
+//! a redirect, and loopback for `/metrics`. What it answers is what the cache service that it
+//! replaces answered, statuses and texts included, so that clients notice nothing.
+//!
+//! From the outside in: `server` accepts and stops, `connection` speaks TLS and HTTP and ends what
+//! hangs, `router` finds the handler, `cas` is the handler of the Xcode CAS.
+
+mod activity;
+mod answer;
+mod auth;
+mod body;
+mod cas;
+pub mod certificate;
+mod connection;
+mod error;
+mod listeners;
+mod metrics;
+mod notify;
+mod pace;
+mod plain;
+mod process;
+mod range;
+mod router;
+mod server;
+mod settings;
+mod target;
+
+pub use auth::TokenHash;
+pub use error::Error;
+pub use listeners::Listeners;
+pub use server::Server;
+pub use settings::{Settings, Timeouts};
+
+/// Fuzz target: no bytes may panic a parser of this crate.
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = range::parse(&text, bytes.len() as u64);
+    let _ = target::decode(&text);
+    let _ = target::query(Some(&text), "account_handle");
+    let _ = TokenHash::from_hex(&text);
+    let _ = certificate::parse(bytes);
+}

@@ -1,0 +1,54 @@
+//! Responses that several handlers give.
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use crate::body::Body;
+
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::bytes(""));
+    *response.status_mut() = status;
+    response
+}
+
+fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+    let mut response = empty(status);
+    *response.body_mut() = Body::bytes(text);
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Plain text.
+pub(crate) fn text(status: StatusCode, text: String) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+/// `{"message": …}`: how errors look.
+pub(crate) fn message(status: StatusCode, message: &str) -> Response<Body> {
+    let text = json!({ "message": message }).to_string();
+    typed(status, "application/json", text)
+}
+
+/// What there is not.
+pub(crate) fn not_found() -> Response<Body> {
+    message(StatusCode::NOT_FOUND, "Not found")
+}
+
+/// 422 with the shape of OpenAPI validation; each error is a parameter and what is wrong with it.
+pub(crate) fn invalid(errors: &[(&str, &str)]) -> Response<Body> {
+    let errors: Vec<_> = errors
+        .iter()
+        .map(|(parameter, detail)| {
+            json!({
+                "title": "Invalid value",
+                "source": { "pointer": format!("/{parameter}") },
+                "detail": detail,
+            })
+        })
+        .collect();
+    let text = json!({ "errors": errors }).to_string();
+    typed(StatusCode::UNPROCESSABLE_ENTITY, "application/json", text)
+}

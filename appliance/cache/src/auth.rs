@@ -1,0 +1,152 @@
+//! Who may: one bearer token, of which only the SHA-256 is known.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of the token that clients must show.
+#[derive(Clone)]
+pub struct TokenHash([u8; 32]);
+
+impl std::fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenHash(..)")
+    }
+}
+
+/// What a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The right token.
+    Right,
+    /// Another one, or no bearer token.
+    Wrong,
+    /// Nothing.
+    Nothing,
+}
+
+impl TokenHash {
+    /// Of a token in clear; white space around it (the line's end of a file) does not count.
+    /// `None`: the token is empty.
+    #[must_use]
+    pub fn of_token(token: &[u8]) -> Option<Self> {
+        let token = token.trim_ascii();
+        (!token.is_empty()).then(|| Self(Sha256::digest(token).into()))
+    }
+
+    /// From 64 hexadecimal digits. `None`: they are not.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        parse_hex(digits).map(Self)
+    }
+
+    /// Compares in a time that says nothing about the right token.
+    fn is(&self, token: &[u8]) -> bool {
+        let shown: [u8; 32] = Sha256::digest(token).into();
+        let difference = self
+            .0
+            .iter()
+            .zip(shown)
+            .fold(0, |sum, (a, b)| sum | (a ^ b));
+        std::hint::black_box(difference) == 0
+    }
+}
+
+/// What the headers show, `expected` being the right token's hash.
+pub(crate) fn shown(headers: &HeaderMap, expected: Option<&TokenHash>) -> Shown {
+    let Some(value) = headers.get(AUTHORIZATION).map(|value| value.as_bytes()) else {
+        return Shown::Nothing;
+    };
+    if value.trim_ascii().is_empty() {
+        return Shown::Nothing;
+    }
+    let token = match value.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => return Shown::Wrong,
+    };
+    match expected {
+        Some(expected) if expected.is(token) => Shown::Right,
+        _ => Shown::Wrong,
+    }
+}
+
+/// 64 hexadecimal digits of either case.
+pub(crate) fn parse_hex(digits: &str) -> Option<[u8; 32]> {
+    let digits = digits.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        // Two digits are at most 255.
+        *byte = (digit(0)? << 4 | digit(1)?) as u8;
+    }
+    Some(bytes)
+}
+
+/// 64 lower-case hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_the_token_is_right() {
+        let expected = TokenHash::of_token(b"secret\n");
+        let shown = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            super::shown(&headers, expected.as_ref())
+        };
+        assert_eq!(shown("Bearer secret"), Shown::Right);
+        assert_eq!(shown("bearer  secret "), Shown::Right);
+        for wrong in [
+            "Bearer secre",
+            "Bearer secrets",
+            "Bearer",
+            "Bearer ",
+            "Basic secret",
+            "secret",
+        ] {
+            assert_eq!(shown(wrong), Shown::Wrong, "{wrong}");
+        }
+        assert_eq!(shown(" "), Shown::Nothing);
+        assert_eq!(
+            super::shown(&HeaderMap::new(), expected.as_ref()),
+            Shown::Nothing
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer secret"));
+        assert_eq!(super::shown(&headers, None), Shown::Wrong);
+        // An empty token is no token, not one that everybody knows.
+        assert!(TokenHash::of_token(b" \n").is_none());
+    }
+
+    #[test]
+    fn hexadecimal() {
+        let digits = "00ff".repeat(16);
+        assert_eq!(to_hex(&parse_hex(&digits).unwrap()), digits);
+        assert_eq!(parse_hex(&digits.to_uppercase()), parse_hex(&digits));
+        for bad in [
+            "",
+            &digits[1..],
+            &"0g".repeat(32),
+            &"+f".repeat(32),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(parse_hex(bad), None, "{bad}");
+        }
+        let hash = TokenHash::of_token(b"abc").unwrap();
+        assert_eq!(
+            to_hex(&hash.0),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(format!("{hash:?}"), "TokenHash(..)");
+    }
+}

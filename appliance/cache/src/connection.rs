@@ -1,0 +1,201 @@
+//! One connection: TLS, HTTP/1.1 or HTTP/2 as agreed by ALPN, and its end.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::activity::Activity;
+use crate::router;
+use crate::server::{Listener, Shared};
+
+/// Longest wait for the good end of a connection that timed out.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves a connection until its end; `stop` turns true when the service stops.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: Listener,
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    stop: watch::Receiver<bool>,
+) {
+    shared.metrics.connections.add(1);
+    // Small answers go out at once.
+    let _ = stream.set_nodelay(true);
+    if listener != Listener::Https {
+        return http1(shared, listener, stream, stop).await;
+    }
+    let limit = shared.settings.timeouts.handshake;
+    let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            shared.metrics.handshake_failures.add(1);
+            return log::debug!("TLS handshake: {error}");
+        }
+        Err(_) => return shared.metrics.handshake_failures.add(1),
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2(shared, stream, stop).await;
+    } else {
+        http1(shared, listener, stream, stop).await;
+    }
+}
+
+async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    shared: Arc<Shared>,
+    listener: Listener,
+    stream: S,
+    stop: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::new(&shared.settings.timeouts));
+    let watched = Watched {
+        stream,
+        activity: Arc::clone(&activity),
+    };
+    let service = service_fn(|request| {
+        let answer = router::answer(
+            Arc::clone(&shared),
+            Arc::clone(&activity),
+            listener,
+            request,
+        );
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Ours: hyper's also ends connections that are idle.
+        .header_read_timeout(None)
+        .max_headers(100)
+        .max_header_size(16 * 1024)
+        .max_buf_size(128 * 1024)
+        .serve_connection(TokioIo::new(watched), service);
+    until_end(connection, &activity, stop).await;
+}
+
+async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    shared: Arc<Shared>,
+    stream: S,
+    stop: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::new(&shared.settings.timeouts));
+    let service = service_fn(|request| {
+        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        let answer = router::answer(shared, activity, Listener::Https, request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        // Against floods of streams that are reset at once.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .max_header_list_size(16 * 1024)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .serve_connection(TokioIo::new(stream), service);
+    until_end(connection, &activity, stop).await;
+}
+
+/// Waits until the service stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error: the service is gone already.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Runs a connection until its end, its time-out, or the stop of the service.
+async fn until_end<C>(connection: C, activity: &Activity, mut stop: watch::Receiver<bool>)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let mut stopping = false;
+    loop {
+        let deadline = activity.deadline();
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    log::debug!("connection: {error}");
+                }
+                return;
+            }
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                if activity.deadline() > deadline {
+                    continue;
+                }
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(FAREWELL, connection.as_mut()).await;
+                return;
+            }
+        }
+    }
+}
+
+/// A stream that tells the activity when bytes come.
+struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.bytes();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+}

@@ -1,0 +1,59 @@
+//! What the service is told at its start.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::TokenHash;
+
+/// Everything that the service is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of the artifacts.
+    pub storage: PathBuf,
+    /// Folder where the certificate is kept; `None`: only in memory.
+    pub state: Option<PathBuf>,
+    /// The token that clients must show; `None`: every request is refused.
+    pub token: Option<TokenHash>,
+    /// Largest Xcode CAS object in bytes.
+    pub max_cas_bytes: u64,
+    /// Longest wait for running transfers at a stop.
+    pub drain: Duration,
+    /// Names in the certificate, the first one first; never empty.
+    pub names: Vec<String>,
+    /// Version that `/up` says.
+    pub version: String,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// From the connection or the first byte of a request to the end of its head.
+    pub head: Duration,
+    /// Between two requests on one connection.
+    pub idle: Duration,
+    /// Between two pieces of a response that the client takes.
+    pub stall: Duration,
+    /// For the first 256 KiB of a request body: at least, and at most for large ones.
+    pub body_first: (Duration, Duration),
+    /// For each further 256 KiB of a request body: at least, and at most for large ones.
+    pub body_next: (Duration, Duration),
+}
+
+impl Default for Timeouts {
+    /// Those of the service that this one replaces, where it had any.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            handshake: seconds(10),
+            head: seconds(30),
+            idle: seconds(120),
+            stall: seconds(300),
+            body_first: (seconds(60), seconds(600)),
+            body_next: (seconds(15), seconds(60)),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `appliance cache`: the cache service.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use cache::{Listeners, Server, Settings, Timeouts, TokenHash};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::files::{self, Root};
+
+/// Credential that holds the token that clients must show.
+const TOKEN: &str = "larder.cache-token";
+
+/// Serve artifacts over HTTPS.
+///
+/// The sockets (named https, http and metrics), the credential larder.cache-token and the folder of
+/// the certificate ($STATE_DIRECTORY) come from systemd. For development:
+///
+///     appliance cache --config configs --storage /tmp/cas --listen 127.0.0.1:8443
+///
+/// The folder of artifacts may be missing, read-only or broken: then reads miss and writes fail,
+/// and the status of the service says why.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Folder of the configuration
+    #[arg(long, value_name = "DIR", default_value = "/etc/larder")]
+    config: PathBuf,
+    /// Folder of the artifacts, instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    storage: Option<PathBuf>,
+    /// Listen here for HTTPS, instead of on systemd's sockets; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Listen here for HTTP (with --listen); may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "listen")]
+    listen_http: Vec<SocketAddr>,
+    /// Listen here for /metrics (with --listen); may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "listen")]
+    listen_metrics: Vec<SocketAddr>,
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // SAFETY: this is the first thing that this process does with files it has not opened itself,
+    // and it is done once.
+    let systemd = unsafe { Listeners::from_systemd() }?;
+    let listeners = if arguments.listen.is_empty() {
+        systemd
+    } else {
+        Listeners::bind(
+            &arguments.listen,
+            &arguments.listen_http,
+            &arguments.listen_metrics,
+        )?
+    };
+    let settings = settings(arguments, &Root::default())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the service")?;
+    runtime.block_on(async {
+        let stop = stop()?;
+        Server::new(settings, listeners).await?.run(stop).await;
+        anyhow::Ok(())
+    })?;
+    // A read from a dying disk may hang for minutes; nobody waits for it any more.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Is ready when the service is to stop.
+fn stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
+    let path = arguments.config.join("cache.toml");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let config: config::Cache =
+        toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    let token = match files::credential(TOKEN)? {
+        Some(token) => {
+            let hash = TokenHash::of_token(&token);
+            Some(hash.with_context(|| format!("the credential {TOKEN} is empty"))?)
+        }
+        None => match &config.token_sha256 {
+            Some(digits) => {
+                let hash = TokenHash::from_hex(digits);
+                let path = path.display();
+                Some(hash.with_context(|| format!("{path}: token_sha256 is not 64 hex digits"))?)
+            }
+            None => None,
+        },
+    };
+    Ok(Settings {
+        storage: arguments
+            .storage
+            .clone()
+            .unwrap_or_else(|| config.storage.into()),
+        state: std::env::var_os("STATE_DIRECTORY").map(Into::into),
+        token,
+        max_cas_bytes: config.max_cas_bytes,
+        drain: Duration::from_secs(config.drain_seconds),
+        names: vec!["localhost".into()],
+        version: files::version(root),
+        timeouts: Timeouts::default(),
+    })
+}
