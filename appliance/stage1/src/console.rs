@@ -134,9 +134,9 @@ pub(crate) fn give_up(fatal: &Fatal) -> ! {
     reboot()
 }
 
-/// Flushes everything and reboots.
+/// Reboots. Nothing is flushed: what counts was flushed when it was written, and a dead disk would
+/// keep us here.
 pub(crate) fn reboot() -> ! {
-    rustix::fs::sync();
     let error = rustix::system::reboot(rustix::system::RebootCommand::Restart);
     write(
         Level::Error,

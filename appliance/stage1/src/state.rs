@@ -45,6 +45,8 @@ pub(crate) fn mount(
     let status = match answer {
         Ok(status) => {
             disk::mount::move_to(Path::new(WAITING), Path::new(&var))?;
+            // Only tidiness.
+            let _ = std::fs::remove_dir(WAITING);
             status
         }
         Err(reason) => {
