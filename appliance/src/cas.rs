@@ -35,9 +35,14 @@ const FSCK: Duration = Duration::from_secs(600);
 /// User and group `cache`, for ever.
 const CACHE: u32 = 990;
 
-/// Arguments of `appliance mount cas`.
+/// Find, make, check, grow and mount /cas.
+///
+/// It is partition "cas" of the disk that booted, or the second disk that the machine's entry names
+/// and nothing else. A pristine file system is made at its real size, a blank second disk is
+/// partitioned; what is foreign, damaged, dead or missing is named on every console and left alone.
+/// Writes /run/larder/cas.json.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Arguments {}
 
 /// The part of `identity.json` that counts here.
 #[derive(Debug, Default, Deserialize)]
@@ -72,9 +77,9 @@ struct Mounted {
 /// # Errors
 ///
 /// There is no `/cas`; the reason was announced on every console.
-pub(crate) fn run(_: Args) -> Result<()> {
+pub(crate) fn run(_: &Arguments) -> Result<()> {
     if mount::is_mounted(TARGET)? {
-        println!("{TARGET} is mounted already");
+        log::info!("{TARGET} is mounted already");
         return Ok(());
     }
     let result = mount_cas();
@@ -101,13 +106,13 @@ pub(crate) fn run(_: Args) -> Result<()> {
             Ok(disk::atomic::write(Path::new(STATUS), &text, 0o644)?)
         });
     if let Err(error) = written {
-        eprintln!("{error:#}");
+        log::warn!("{error:#}");
     }
     if let Some(message) = &message {
         announce(message);
     }
     result.map(|mounted| {
-        println!(
+        log::info!(
             "{} is mounted, {} MiB",
             mounted.node.display(),
             mounted.bytes >> 20
@@ -152,7 +157,7 @@ fn mount_cas() -> Result<Mounted> {
     match grow::file_system(&node, Path::new(TARGET)) {
         Ok(None) => {}
         Ok(Some((old, new))) => {
-            println!("{TARGET}: grown from {} to {} MiB", old >> 20, new >> 20);
+            log::info!("{TARGET}: grown from {} to {} MiB", old >> 20, new >> 20);
         }
         Err(error) => announce(&error.to_string()),
     }
@@ -196,7 +201,7 @@ fn identity(path: &Path) -> Identity {
         .map_err(anyhow::Error::from)
         .and_then(|text| Ok(serde_json::from_slice(&text)?));
     parsed.unwrap_or_else(|error: anyhow::Error| {
-        eprintln!(
+        log::warn!(
             "{}: {error:#}; taking the partition of the boot disk",
             path.display()
         );
@@ -272,7 +277,7 @@ fn second_disk(named: &Path, boot: &Path) -> Result<(Disk, Partition)> {
             let partition = blank::partition(&mut device, begun)
                 .with_context(|| format!("{shown} cannot be partitioned"))?;
             grow::reread_table(&device)?;
-            println!("{shown} was blank and has a partition {CAS_PARTITION} now");
+            log::info!("{shown} was blank and has a partition {CAS_PARTITION} now");
             Ok((disk, partition))
         }
     }
@@ -287,11 +292,11 @@ pub(crate) fn grow_partition(disk: &Disk) -> Result<Option<Partition>> {
     let mut device = Device::open_rw(&node)?;
     let growth = grow::partition(&mut device, CAS_PARTITION)?;
     for repaired in &growth.repaired {
-        println!("{}: partition table put right: {repaired}", node.display());
+        log::info!("{}: partition table put right: {repaired}", node.display());
     }
     if growth.new_bytes != growth.old_bytes {
         grow::tell_kernel(&device, &growth.partition)?;
-        println!(
+        log::info!(
             "{}: partition {} grown from {} to {} MiB",
             node.display(),
             growth.partition.number,
@@ -330,7 +335,7 @@ fn prepare(node: &Path, settings: &Settings) -> Result<bool> {
             let mut partition = Device::open_exclusive(node)?;
             let uuid = mkfs::make(&mut partition, LABEL_CAS, &settings.mkfs("cas"))
                 .with_context(|| format!("{shown} cannot be made"))?;
-            println!("{shown}: made the file system {uuid} for {TARGET}");
+            log::info!("{shown}: made the file system {uuid} for {TARGET}");
             Ok(true)
         }
         Content::Ext4(ext4) if ext4.label == LABEL_CAS => {
@@ -342,10 +347,10 @@ fn prepare(node: &Path, settings: &Settings) -> Result<bool> {
 }
 
 fn check(node: &Path) -> Result<()> {
-    match fsck::ext4(node, FSCK, &mut |line| println!("{line}")) {
+    match fsck::ext4(node, FSCK, &mut |line| log::info!("e2fsck: {line}")) {
         Ok(Verdict::Clean) => Ok(()),
         Ok(Verdict::Repaired(what)) => {
-            println!("{}: repaired: {what}", node.display());
+            log::info!("{}: repaired: {what}", node.display());
             Ok(())
         }
         Ok(Verdict::Damaged(what)) => bail!(
@@ -353,7 +358,7 @@ fn check(node: &Path) -> Result<()> {
             node.display()
         ),
         Err(error @ disk::Error::Start { .. }) => {
-            eprintln!("{error}; the kernel replays the journal");
+            log::warn!("{error}; the kernel replays the journal");
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -19,18 +19,20 @@ const DEVICE: Duration = Duration::from_secs(20);
 /// How long fsck.fat may take.
 const FSCK: Duration = Duration::from_secs(30);
 
-/// Arguments of `appliance mount esp`.
+/// Check the EFI system partition of the disk that booted and mount it at /boot.
+///
+/// One that cannot be repaired is mounted read-only, and every console says so.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Arguments {}
 
 /// Runs `appliance mount esp`.
 ///
 /// # Errors
 ///
 /// The ESP is not mounted at all. One that can only be read is announced, and is no error.
-pub(crate) fn run(_: Args) -> Result<()> {
+pub(crate) fn run(_: &Arguments) -> Result<()> {
     if mount::is_mounted(TARGET)? {
-        println!("{TARGET} is mounted already");
+        log::info!("{TARGET} is mounted already");
         return Ok(());
     }
     mount_esp().inspect_err(|error| announce(&format!("the ESP is not mounted: {error:#}")))
@@ -62,22 +64,22 @@ fn mount_esp() -> Result<()> {
             "{reason}; {TARGET} is read-only: this image cannot be blessed and takes no update"
         ));
     } else {
-        println!("{node} is mounted at {TARGET}");
+        log::info!("{node} is mounted at {TARGET}");
     }
     Ok(())
 }
 
 /// Checks and repairs; the error says why it must not be written to.
 fn check(node: &Path) -> Result<(), String> {
-    match fsck::fat(node, FSCK, &mut |line| println!("{line}")) {
+    match fsck::fat(node, FSCK, &mut |line| log::info!("{line}")) {
         Ok(Verdict::Clean) => Ok(()),
         Ok(Verdict::Repaired(what)) => {
-            println!("{}: repaired: {what}", node.display());
+            log::info!("{}: repaired: {what}", node.display());
             Ok(())
         }
         Ok(Verdict::Damaged(what)) => Err(format!("{} is damaged: {what}", node.display())),
         Err(error @ disk::Error::Start { .. }) => {
-            eprintln!("{error}");
+            log::warn!("{error}");
             Ok(())
         }
         Err(error) => Err(error.to_string()),

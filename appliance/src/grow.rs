@@ -8,16 +8,18 @@ use disk::{Device, grow, mount};
 
 use crate::cas;
 
-/// Arguments of `appliance grow`.
+/// Take into use what the disk of /cas has grown by, while it is mounted.
+///
+/// The same happens at every boot.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Arguments {}
 
 /// Runs `appliance grow`; prints what it did.
 ///
 /// # Errors
 ///
 /// `/cas` is not mounted, or something could not be grown.
-pub(crate) fn run(_: Args) -> Result<()> {
+pub(crate) fn run(_: &Arguments) -> Result<()> {
     let target = Path::new(cas::TARGET);
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
     let node = mount::source_of(&mountinfo, cas::TARGET)
@@ -55,6 +57,6 @@ fn rescan(root: &Path, disk: &str) {
     if path.exists()
         && let Err(error) = std::fs::write(&path, "1\n")
     {
-        eprintln!("{}: {error}", path.display());
+        log::warn!("{}: {error}", path.display());
     }
 }

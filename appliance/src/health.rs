@@ -19,9 +19,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Arguments of `appliance health`.
+/// Wait until /up answers 200 on this machine, then mark this boot as healthy.
+///
+/// That clears the count of boots and takes the counter out of the name of the image on the ESP
+/// (it is blessed). Anything else is an error, which every console shows.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Arguments {
     /// How long the service may take to get ready, in seconds
     #[arg(long, default_value_t = 90, value_name = "SECONDS")]
     deadline: u64,
@@ -35,9 +38,9 @@ pub(crate) struct Args {
 /// # Errors
 ///
 /// The boot is not healthy, or could not be recorded as such; the reason was announced.
-pub(crate) fn run(args: Args) -> Result<()> {
-    let deadline = Duration::from_secs(args.deadline);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let deadline = Duration::from_secs(arguments.deadline);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
     let result = wait(address, deadline).and_then(|()| {
         record(
             Path::new(COUNT),
@@ -47,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     });
     match result {
         Ok(words) => {
-            println!("this boot is healthy; {words}");
+            log::info!("this boot is healthy; {words}");
             Ok(())
         }
         Err(error) => {

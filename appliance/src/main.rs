@@ -4,9 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod announce;
 mod cache;
+mod cas;
+mod esp;
 mod files;
+mod grow;
+mod health;
 mod logging;
+mod loopback;
+mod wait;
 
 /// What runs inside a Larder image: each command is a service or a step of the boot.
 ///
@@ -21,6 +28,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Cache(cache::Arguments),
+    /// Mount a file system of this machine.
+    #[command(subcommand)]
+    Mount(Mount),
+    Grow(grow::Arguments),
+    Health(health::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum Mount {
+    Esp(esp::Arguments),
+    Cas(cas::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +46,10 @@ fn main() -> ExitCode {
     logging::start();
     let outcome = match arguments.command {
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),
+        Command::Mount(Mount::Cas(arguments)) => cas::run(&arguments),
+        Command::Grow(arguments) => grow::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
