@@ -109,24 +109,41 @@ pub(crate) struct BootDisk {
 }
 
 impl BootDisk {
-    /// Finds the nodes of the partitions; the error names one that the kernel does not have (yet).
-    pub(crate) fn new(root: &Path, disk: &Disk, parts: &Parts) -> Result<Self, String> {
+    /// Finds the nodes of the partitions, and names those that the kernel does not have (yet). The
+    /// error is about root or verity, without which there is no boot.
+    pub(crate) fn new(
+        root: &Path,
+        disk: &Disk,
+        parts: &Parts,
+    ) -> Result<(Self, Vec<String>), String> {
+        let words = |partition: &Partition| {
+            format!("partition {} ({:?})", partition.number, partition.name)
+        };
         let node = |partition: &Partition| {
             sysfs::partition_name(root, disk, partition.number, partition.first)
                 .map(|name| format!("/dev/{name}"))
-                .ok_or_else(|| format!("partition {} ({:?})", partition.number, partition.name))
         };
-        let optional = |partition: &Option<Partition>| partition.as_ref().map(node).transpose();
-        Ok(Self {
+        let needed = |partition| node(partition).ok_or_else(|| words(partition));
+        let mut missing = Vec::new();
+        let mut optional = |partition: &Option<Partition>| {
+            let partition = partition.as_ref()?;
+            let found = node(partition);
+            if found.is_none() {
+                missing.push(words(partition));
+            }
+            found
+        };
+        let found = Self {
             node: disk.node().display().to_string(),
             // Partitions 3 and 4 are slot a, 5 and 6 slot b.
             slot: if parts.root.number < 5 { "a" } else { "b" },
-            root: node(&parts.root)?,
-            verity: node(&parts.verity)?,
-            esp: optional(&parts.esp)?,
-            state: optional(&parts.state)?,
-            cas: optional(&parts.cas)?,
-        })
+            root: needed(&parts.root)?,
+            verity: needed(&parts.verity)?,
+            esp: optional(&parts.esp),
+            state: optional(&parts.state),
+            cas: optional(&parts.cas),
+        };
+        Ok((found, missing))
     }
 
     /// Fills in what the report says about disks.
@@ -245,11 +262,18 @@ mod tests {
         for (index, number) in [2, 3, 4, 7].into_iter().enumerate() {
             put(number, 2048 * (index as u64 + 1));
         }
-        let missing = BootDisk::new(folder.path(), &disk, &parts).unwrap_err();
-        assert_eq!(missing, r#"partition 8 ("cas")"#);
+        let (found, missing) = BootDisk::new(folder.path(), &disk, &parts).unwrap();
+        assert_eq!(
+            (found.cas, missing),
+            (None, vec![r#"partition 8 ("cas")"#.to_owned()])
+        );
         put(8, 2048 * 5);
-        let found = BootDisk::new(folder.path(), &disk, &parts).unwrap();
+        let (found, missing) = BootDisk::new(folder.path(), &disk, &parts).unwrap();
+        assert_eq!(missing, [""; 0]);
         assert_eq!((found.root.as_str(), found.slot), ("/dev/vda3", "a"));
         assert_eq!(found.cas.as_deref(), Some("/dev/vda8"));
+        std::fs::remove_file(folder.path().join("vda/vda4/start")).unwrap();
+        let error = BootDisk::new(folder.path(), &disk, &parts).unwrap_err();
+        assert_eq!(error, r#"partition 4 ("larder_1_verity")"#);
     }
 }

@@ -22,6 +22,8 @@ const SETTLED: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A disk that could not be read is asked again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long partitions other than root and verity may take.
+const OTHERS: Duration = Duration::from_secs(20);
 /// When to speak about the wait, and how often.
 const SPEAK: Duration = Duration::from_secs(20);
 const SPEAK_AGAIN: Duration = Duration::from_secs(5);
@@ -73,17 +75,27 @@ impl Finder {
             self.look(log);
             let missing = match self.choice()? {
                 None => self.describe_absence(),
-                Some(_) if !self.is_settled() => String::new(),
-                Some((disk, table)) => match self.with_nodes(disk, table, hash)? {
-                    Ok(found) => {
-                        for problem in &table.problems {
-                            log.warn(&format!("{}: partition table: {problem}", found.node));
+                Some(_) if !self.is_settled() => "the other disks to answer".into(),
+                Some((disk, table)) => {
+                    let of = format!("of {}", disk.node().display());
+                    match self.with_nodes(disk, table, hash)? {
+                        // Without the others the machine boots, but they have their time.
+                        Ok((_, missing)) if !missing.is_empty() && start.elapsed() < OTHERS => {
+                            format!("{} {of}", missing.join(", "))
                         }
-                        log.say(&format!("booting from {}, slot {}", found.node, found.slot));
-                        return Ok(found);
+                        Ok((found, missing)) => {
+                            for missing in missing {
+                                log.warn(&format!("the kernel does not have {missing} {of}"));
+                            }
+                            for problem in &table.problems {
+                                log.warn(&format!("{}: partition table: {problem}", found.node));
+                            }
+                            log.say(&format!("booting from {}, slot {}", found.node, found.slot));
+                            return Ok(found);
+                        }
+                        Err(missing) => format!("{missing} {of}"),
                     }
-                    Err(missing) => format!("{} of {}", missing, disk.node().display()),
-                },
+                }
             };
             let now = Instant::now();
             if now >= speak {
@@ -195,7 +207,7 @@ impl Finder {
         disk: &Disk,
         table: &Table,
         hash: &RootHash,
-    ) -> Result<Result<BootDisk, String>, Fatal> {
+    ) -> Result<Result<(BootDisk, Vec<String>), String>, Fatal> {
         let parts: Parts = bootdisk::parts(table, self.wanted, hash).map_err(|reason| {
             Fatal::after(
                 TWO_CANDIDATES,

@@ -136,6 +136,11 @@ fn the_other_copy_serves_when_one_is_bad() {
         entries.problems,
         ["the first copy has entries with a wrong checksum"]
     );
+    let header = damage(&[(512 + 60, 512 + 61)]).unwrap();
+    assert_eq!(
+        header.problems,
+        ["the first copy has a header with a wrong checksum"]
+    );
     let backup = damage(&[(end - 512, end)]).unwrap();
     assert_eq!((backup.source, backup.names()), (Copy::Primary, names));
     assert_eq!(backup.problems, ["the copy at the end is not there"]);
