@@ -9,6 +9,7 @@ use cache::{Listeners, Server, Settings, Timeouts, TokenHash};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files::{self, Root};
+use crate::identity::Identity;
 
 /// Credential that holds the token that clients must show.
 const TOKEN: &str = "larder.cache-token";
@@ -113,8 +114,20 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
         token,
         max_cas_bytes: config.max_cas_bytes,
         drain: Duration::from_secs(config.drain_seconds),
-        names: vec!["localhost".into()],
+        names: names(root),
         version: files::version(root),
         timeouts: Timeouts::default(),
     })
+}
+
+/// The names of this machine; one without identity is served under a name that fits nobody else.
+fn names(root: &Root) -> Vec<String> {
+    match Identity::read(root) {
+        Ok(identity) if !identity.names.is_empty() => identity.names,
+        Ok(_) => vec!["localhost".into()],
+        Err(error) => {
+            log::warn!("{error:#}; the certificate is for localhost");
+            vec!["localhost".into()]
+        }
+    }
 }

@@ -4,15 +4,21 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod addresses;
 mod announce;
 mod cache;
 mod cas;
+mod console;
 mod esp;
 mod files;
 mod grow;
 mod health;
+mod hostkey;
+mod identity;
 mod logging;
 mod loopback;
+mod panel;
+mod sshkey;
 mod wait;
 
 /// What runs inside a Larder image: each command is a service or a step of the boot.
@@ -27,12 +33,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Cache(cache::Arguments),
+    Identity(identity::Arguments),
+    Hostkey(hostkey::Arguments),
     /// Mount a file system of this machine.
     #[command(subcommand)]
     Mount(Mount),
     Grow(grow::Arguments),
+    Cache(cache::Arguments),
     Health(health::Arguments),
+    Console(console::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,11 +54,14 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logging::start();
     let outcome = match arguments.command {
+        Command::Identity(arguments) => identity::run(&arguments),
+        Command::Hostkey(arguments) => hostkey::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),
         Command::Mount(Mount::Cas(arguments)) => cas::run(&arguments),
         Command::Grow(arguments) => grow::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Console(arguments) => console::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
