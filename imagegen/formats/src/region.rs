@@ -188,6 +188,43 @@ impl<D: WriteAt + ?Sized> WriteAt for Region<'_, D> {
     }
 }
 
+/// Bytes followed by zeros up to a size: a sparse image of which only the start exists.
+#[derive(Clone, Copy, Debug)]
+pub struct Padded<'a> {
+    bytes: &'a [u8],
+    size: u64,
+}
+
+impl<'a> Padded<'a> {
+    /// `bytes`, then zeros up to `size` (of which more than `bytes` are cut).
+    pub fn new(bytes: &'a [u8], size: u64) -> Self {
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        Self {
+            bytes: &bytes[..bytes.len().min(len)],
+            size,
+        }
+    }
+}
+
+impl ReadAt for Padded<'_> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let from = self.bytes.get(start..).unwrap_or_default();
+        let count = from.len().min(buf.len());
+        buf[..count].copy_from_slice(&from[..count]);
+        buf[count..].fill(0);
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+}
+
 /// Byte ranges that hold data, sorted, disjoint and merged; all between them is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extents(Vec<Range<u64>>);

@@ -54,10 +54,8 @@ pub(super) mod incompat {
 
 /// `s_feature_ro_compat`.
 pub(super) mod ro_compat {
-    pub(in super::super) const SPARSE_SUPER: u32 = 0x1;
     pub(in super::super) const LARGE_FILE: u32 = 0x2;
     pub(in super::super) const HUGE_FILE: u32 = 0x8;
-    pub(in super::super) const GDT_CSUM: u32 = 0x10;
     pub(in super::super) const DIR_NLINK: u32 = 0x20;
     pub(in super::super) const EXTRA_ISIZE: u32 = 0x40;
     pub(in super::super) const METADATA_CSUM: u32 = 0x400;

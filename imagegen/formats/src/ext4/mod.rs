@@ -18,6 +18,7 @@ mod directory;
 mod inode;
 mod layout;
 mod plan;
+mod read;
 mod superblock;
 mod writer;
 mod xattr;
@@ -26,6 +27,7 @@ use std::io;
 
 use uuid::Uuid;
 
+pub use read::{Info, Limits, ReadError, Reader, fuzz};
 pub use xattr::XattrError;
 
 use crate::region::{Extents, WriteAt};

@@ -166,7 +166,8 @@ mod tests {
         assert_eq!(get("ä b.é"), ("_B~1    _  ".into(), false));
         assert_eq!(get("A.B.C"), ("AB~1    C  ".into(), false));
         for number in 2..=12 {
-            assert_eq!(get(&format!("loader{number:05}")).0.len(), 11);
+            let name = format!("loader{number:05}");
+            assert_eq!(get(&name).0.len(), 11);
         }
     }
 
