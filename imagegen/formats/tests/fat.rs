@@ -1,4 +1,5 @@
 //! The FAT writer and reader against fsck.fat and mtools.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

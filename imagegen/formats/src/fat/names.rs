@@ -120,7 +120,7 @@ pub(super) fn timestamp(clock: i64) -> (u16, u16) {
     let (days, seconds) = (clock.div_euclid(86_400), clock.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let date = ((year - 1980) << 9) | (month << 5) | day;
-    let time = (seconds / 3600) << 11 | (seconds / 60 % 60) << 5 | (seconds % 60) / 2;
+    let time = (seconds / 3600) << 11 | (seconds / 60 % 60) << 5 | ((seconds % 60) / 2);
     (date as u16, time as u16)
 }
 
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn short_names() {
         let mut taken = BTreeSet::new();
-        let mut get = |name| {
+        let mut get = |name: &str| {
             let (short, all) = short(name, &mut taken).unwrap();
             (text(short), all)
         };
