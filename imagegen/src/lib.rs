@@ -1,4 +1,5 @@
 //! Builds, checks, inspects and writes Larder images.
 
 pub mod layout;
+pub mod manifest;
 pub mod run;
