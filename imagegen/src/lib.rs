@@ -3,3 +3,4 @@
 pub mod layout;
 pub mod manifest;
 pub mod run;
+mod size;

@@ -52,6 +52,8 @@ pub struct Manifest {
     pub pcr11: Digest,
     /// What compiled our binaries.
     pub compiler: String,
+    /// The files that the image is in: `larder.raw.zst`.
+    pub outputs: Vec<Output>,
     /// Partition tables and partitions, in the order of the disk.
     pub parts: Vec<Part>,
     /// Files of the ESP, sorted by path.
@@ -62,6 +64,18 @@ pub struct Manifest {
     pub packages: Vec<Package>,
     /// Everything in the root, sorted by path.
     pub files: Vec<File>,
+}
+
+/// A file beside the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Its name, without folders.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub sha256: Digest,
 }
 
 /// A range of the image: a partition, or one copy of the partition table.
@@ -217,9 +231,13 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Where the manifest of an image lies: `larder.raw` → `larder.manifest.json`.
+    /// Where the manifest of an image lies: `larder.raw` and `larder.raw.zst` →
+    /// `larder.manifest.json`.
     pub fn path_beside(image: &Path) -> PathBuf {
-        image.with_extension("manifest.json")
+        match image.extension() {
+            Some(extension) if extension == "zst" => Self::path_beside(&image.with_extension("")),
+            _ => image.with_extension("manifest.json"),
+        }
     }
 
     /// Reads a manifest.
@@ -285,6 +303,7 @@ impl Manifest {
         out.value("root_hash", &self.root_hash)?;
         out.value("pcr11", &self.pcr11)?;
         out.value("compiler", &self.compiler)?;
+        out.list("outputs", &self.outputs)?;
         out.list("parts", &self.parts)?;
         out.list("esp", &self.esp)?;
         out.list("binaries", &self.binaries)?;
@@ -471,6 +490,7 @@ mod tests {
             root_hash: sha256,
             pcr11: sha256,
             compiler: "rustc".into(),
+            outputs: vec![],
             parts: vec![Part {
                 name: GPT.into(),
                 offset: 0,
@@ -523,6 +543,7 @@ mod tests {
     fn it_lies_beside_the_image() {
         for (image, manifest) in [
             ("build/larder.raw", "build/larder.manifest.json"),
+            ("build/larder.raw.zst", "build/larder.manifest.json"),
             ("/tmp/x", "/tmp/x.manifest.json"),
         ] {
             assert_eq!(Manifest::path_beside(Path::new(image)), Path::new(manifest));

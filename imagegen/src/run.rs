@@ -8,7 +8,6 @@ mod access;
 mod direct;
 mod disks;
 mod progress;
-mod size;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,10 +18,11 @@ use vm::{
     Accel, Credential, Firmware, Forward, Machine, Nic, Patience, Running, choose_accel, interrupt,
 };
 
+pub use crate::size::parse_size;
 pub use access::{Access, Guest, UpProbe};
 pub use disks::{SecondDisk, second_disk};
-pub use size::parse_size;
 
+use crate::size;
 use progress::Progress;
 
 /// Boots an image in QEMU and forwards its ports to this machine's loopback.
