@@ -1,5 +1,6 @@
 //! Builds, checks, inspects and writes Larder images.
 
+pub mod image;
 pub mod layout;
 pub mod manifest;
 pub mod run;

@@ -13,8 +13,8 @@ use crate::pe::{Measured, PeError, Uki};
 /// Number of the PCR.
 pub const PCR: u8 = 11;
 
-/// The order of measuring. `.pcrsig` is not measured, for it holds what depends on the result.
-const ORDER: [&str; 13] = [
+/// The sections that are measured, in the order of measuring. `.pcrsig` is not measured, for it holds what depends on the result.
+pub const ORDER: [&str; 13] = [
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
     ".pcrpkey", ".profile", ".dtbauto", ".hwids",
 ];
