@@ -86,11 +86,7 @@ fn stop() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
-    let path = arguments.config.join("cache.toml");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let config: config::Cache =
-        toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    let config = config::Cache::load(&arguments.config)?;
     let token = match files::credential(TOKEN)? {
         Some(token) => {
             let hash = TokenHash::of_token(&token);
@@ -99,8 +95,7 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
         None => match &config.token_sha256 {
             Some(digits) => {
                 let hash = TokenHash::from_hex(digits);
-                let path = path.display();
-                Some(hash.with_context(|| format!("{path}: token_sha256 is not 64 hex digits"))?)
+                Some(hash.context("cache.toml: token_sha256 is not 64 hex digits")?)
             }
             None => None,
         },

@@ -181,7 +181,7 @@ fn establish(
         .map_or_else(Network::default, |host| host.network.clone());
     folder(&root.path("/run/larder"))?;
     folder(&root.path(NETWORK))?;
-    for (name, content) in network_files(&network) {
+    for (name, content) in config::render::network_files(&network) {
         write(&root.path(NETWORK).join(name), content.as_bytes())?;
     }
     if let Some(fqdn) = &identity.fqdn {
@@ -203,15 +203,7 @@ fn copy(error: &anyhow::Error) -> anyhow::Error {
 }
 
 fn fleet(config: &Path) -> Result<Fleet> {
-    let path = config.join("fleet.toml");
-    let text = std::fs::read_to_string(&path);
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("in {}", path.display()))
-}
-
-/// Name and content of the files for networkd.
-fn network_files(network: &Network) -> Vec<(String, String)> {
-    network.files.clone().into_iter().collect()
+    Ok(Fleet::load(config)?)
 }
 
 /// The keys among the lines, and what is wrong with the others.

@@ -76,13 +76,15 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// Interface name that it is matched by, or that a bond or VLAN gets.
+    /// Interface name that it is matched by, or that a bond or VLAN gets; with a MAC address
+    /// beside it, the name that the card with that address gets.
     #[serde(default)]
     pub name: Option<String>,
     /// MAC address that it is matched by.
     #[serde(default)]
     pub mac: Option<String>,
-    /// DHCP: `true` both families, or `"ipv4"`, `"ipv6"`.
+    /// DHCP; if nothing is said, a link has it unless it has addresses, is part of a bond or
+    /// carries VLANs.
     #[serde(default)]
     pub dhcp: Option<Dhcp>,
     /// Addresses with prefix length, `203.0.113.7/32`.
@@ -114,14 +116,63 @@ pub struct Link {
     pub routes: Vec<Route>,
 }
 
-/// DHCP of a link.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged)]
+impl Link {
+    /// Whether it is a bond or a VLAN instead of a card.
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        self.bond.is_some() || self.vlan.is_some()
+    }
+}
+
+/// DHCP of a link; in TOML `true`, `false`, `"ipv4"` or `"ipv6"`. Router advertisements count as
+/// IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dhcp {
-    /// Both families, or none.
-    Both(bool),
-    /// `ipv4` or `ipv6`.
-    Family(String),
+    /// Both families.
+    Yes,
+    /// None.
+    No,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+impl Serialize for Dhcp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Yes => serializer.serialize_bool(true),
+            Self::No => serializer.serialize_bool(false),
+            Self::Ipv4 => serializer.serialize_str("ipv4"),
+            Self::Ipv6 => serializer.serialize_str("ipv6"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Dhcp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Dhcp;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, false, \"ipv4\" or \"ipv6\"")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, both: bool) -> Result<Dhcp, E> {
+                Ok(if both { Dhcp::Yes } else { Dhcp::No })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, family: &str) -> Result<Dhcp, E> {
+                match family {
+                    "ipv4" => Ok(Dhcp::Ipv4),
+                    "ipv6" => Ok(Dhcp::Ipv6),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// A VLAN.

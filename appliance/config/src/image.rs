@@ -99,16 +99,43 @@ pub struct TrimRule {
     pub why: String,
 }
 
-/// Kernel modules by name (without `.ko`), dependencies come by themselves.
+/// Kernel modules by name (without `.ko`; `-` and `_` are the same). Dependencies come by
+/// themselves; [`crate::modules`] answers what a flavour needs.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Modules {
     /// In the initramfs, loaded by stage1 in this order; those the kernel has built in are skipped.
-    pub initrd: Vec<String>,
+    pub initrd: ByFlavour,
     /// Loaded at boot from the root (`/etc/modules-load.d`).
     pub load: Vec<String>,
-    /// Globs of module names or of folders (`kernel/net/netfilter/**`) kept in the root, by flavour.
-    pub keep: BTreeMap<String, Vec<String>>,
+    /// Globs of module names or of paths (`kernel/net/netfilter/**`) kept in the root.
+    pub keep: ByFlavour,
+}
+
+/// A list of modules with its additions for each flavour of the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByFlavour {
+    /// For every flavour.
+    #[serde(default)]
+    pub common: Vec<String>,
+    /// For the cloud flavour, after `common`.
+    #[serde(default)]
+    pub cloud: Vec<String>,
+    /// For the generic flavour, after `common`.
+    #[serde(default)]
+    pub generic: Vec<String>,
+}
+
+impl ByFlavour {
+    /// The list for a flavour.
+    pub fn of(&self, flavour: Flavour) -> impl Iterator<Item = &str> {
+        let more = match flavour {
+            Flavour::Cloud => &self.cloud,
+            Flavour::Generic => &self.generic,
+        };
+        self.common.iter().chain(more).map(String::as_str)
+    }
 }
 
 /// systemd units.

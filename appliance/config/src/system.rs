@@ -32,13 +32,35 @@ pub struct System {
 }
 
 /// A sysctl's value: a number or text as the kernel takes it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum SysctlValue {
     /// A number.
     Number(i64),
     /// Text, several numbers included (`"4096 131072 67108864"`).
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for SysctlValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = SysctlValue;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number, or text in quotes as the kernel takes it")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<SysctlValue, E> {
+                Ok(SysctlValue::Number(number))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SysctlValue, E> {
+                Ok(SysctlValue::Text(text.into()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// Limits of processes.
