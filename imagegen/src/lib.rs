@@ -1,7 +1,11 @@
 //! Builds, checks, inspects and writes Larder images.
 
+pub mod flash;
+mod fleet;
 pub mod image;
 pub mod layout;
 pub mod manifest;
 pub mod run;
 mod size;
+#[cfg(test)]
+mod testing;

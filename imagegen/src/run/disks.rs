@@ -24,19 +24,7 @@ const SECOND_SIZE: u64 = 8 << 30;
 /// # Errors
 /// No such host, or a configuration that is not understood.
 pub fn second_disk(configs: &Path, host: &str) -> Result<Option<SecondDisk>> {
-    let path = configs.join("fleet.toml");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {} (see --configs)", path.display()))?;
-    let fleet: config::Fleet =
-        toml::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
-    let Some(entry) = fleet.hosts.get(host) else {
-        let known: Vec<&str> = fleet.hosts.keys().map(String::as_str).collect();
-        bail!(
-            "{} has no host `{host}`; it has {}",
-            path.display(),
-            known.join(", ")
-        );
-    };
+    let entry = crate::fleet::host(configs, host)?;
     entry.disks.cas.as_deref().map(imitate).transpose()
 }
 

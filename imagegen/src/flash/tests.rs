@@ -1,0 +1,11 @@
+//! Flashing images that are composed here: the layout, every refusal, every cut.
+
+mod compose;
+mod cuts;
+mod golden;
+mod loops;
+mod refusals;
+mod usage;
+mod whole;
+
+use super::FlashArgs;
