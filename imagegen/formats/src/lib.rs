@@ -9,6 +9,7 @@ pub mod fat;
 mod fuzzing;
 pub mod gpt;
 pub mod inflate;
+pub mod ldcache;
 pub mod pcr;
 pub mod pe;
 pub mod region;
