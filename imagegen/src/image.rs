@@ -10,6 +10,7 @@ mod facts;
 mod uki;
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use formats::ext4;
 use formats::gpt::{self, EMPTY_SLOT, Entry, Role, Table};
-use formats::region::{ReadAt, Region};
+use formats::region::{Extents, ReadAt, Region};
 use formats::tree::Tree;
 use formats::verity::RootHash;
 
@@ -37,6 +38,8 @@ pub struct Image<D = File> {
     size: u64,
     table: Table,
     parts: Vec<Part>,
+    /// What is not a hole, where that is known.
+    data: Option<Extents>,
 }
 
 /// A partition and what it is for.
@@ -101,7 +104,17 @@ impl Image<File> {
                 raw.display()
             );
         }
-        Self::read(Arc::new(file), path)
+        let mut data = Extents::new();
+        let known = kind.is_file()
+            && vm::for_each_extent(&file, |start, end| {
+                data.add(start..end);
+                Ok(())
+            })
+            .is_ok();
+        Ok(Self {
+            data: known.then_some(data),
+            ..Self::read(Arc::new(file), path)?
+        })
     }
 }
 
@@ -132,6 +145,7 @@ impl<D: Device> Image<D> {
             size,
             table,
             parts,
+            data: None,
         })
     }
 
@@ -148,6 +162,17 @@ impl<D: Device> Image<D> {
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The byte ranges within `range` that may hold something else than zeros.
+    pub fn data_within(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let Some(data) = &self.data else {
+            return vec![range];
+        };
+        data.iter()
+            .map(|data| data.start.max(range.start)..data.end.min(range.end))
+            .filter(|both| both.start < both.end)
+            .collect()
     }
 
     /// The partition table with its defects.

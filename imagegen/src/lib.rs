@@ -9,3 +9,4 @@ pub mod run;
 mod size;
 #[cfg(test)]
 mod testing;
+pub mod verify;

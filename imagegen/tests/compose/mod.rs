@@ -24,10 +24,13 @@ pub struct Spec {
     pub kernel: &'static str,
     pub cmdline: &'static str,
     /// Name, version, files.
-    pub packages: Vec<(&'static str, &'static str, Vec<(&'static str, Node)>)>,
-    /// Files of nobody's: path, node with its origin.
-    pub others: Vec<(&'static str, Node)>,
+    pub packages: Vec<(&'static str, &'static str, Files)>,
+    /// Files of nobody's.
+    pub others: Files,
 }
+
+/// Path, node with its origin.
+pub type Files = Vec<(&'static str, Node)>;
 
 pub fn file(content: impl Into<bytes::Bytes>, mode: u16, origin: &str) -> Node {
     Node::new(Kind::File(content.into()), mode, origin)
