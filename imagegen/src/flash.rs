@@ -8,7 +8,6 @@
 mod confirm;
 mod facts;
 mod image;
-mod manifest;
 mod meter;
 mod plan;
 mod source;

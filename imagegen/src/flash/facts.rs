@@ -65,7 +65,8 @@ impl Place {
 }
 
 /// What a disk holds, as far as a decision needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Holds {
     /// Nothing at either end, where everything known has its signatures.
     Nothing,
@@ -108,10 +109,8 @@ pub(super) struct Facts {
     /// A plain file that is not there yet.
     pub(super) new: bool,
     /// What the whole of it holds.
-    #[serde(skip)]
     pub(super) holds: Holds,
     pub(super) partitions: Vec<Found>,
-    #[serde(skip)]
     pub(super) uses: Vec<Use>,
 }
 

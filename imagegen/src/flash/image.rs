@@ -3,26 +3,29 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use disk::superblock::{Ext4, HALF, OFFSET};
-use formats::fat;
-use formats::gpt::{self, Defect, Entry, Role, SectorSize};
+use formats::gpt::{Defect, Role};
 use formats::pe::Pe;
 use formats::region::{ReadAt, Region};
 use formats::tree::{Kind, Node, Tree};
 use formats::verity::{self, RootHash};
+use packages::Digest;
+use sha2::{Digest as _, Sha256};
 
-use super::manifest::Manifest;
 use super::meter::Meter;
 use super::source;
+use crate::image::{self, Esp};
+use crate::manifest::{Manifest, Part as Recorded};
 
-/// Prefix of the label of slot a.
-const LABEL: &str = "larder_";
 /// Where the firmware looks for a boot loader (UEFI specification 2.10, 3.5.1.1).
-pub(super) const LOADER: &str = "/EFI/BOOT/BOOTX64.EFI";
-/// Folder of the boot images.
-const UKIS: &str = "/EFI/Linux/";
+const LOADER: &str = "/EFI/BOOT/BOOTX64.EFI";
+/// Id of our images.
+const ID: &str = "larder";
+/// Bytes that are hashed at once.
+const PIECE: usize = 1 << 20;
 
 /// A checked image.
 pub(super) struct Image {
@@ -38,7 +41,7 @@ pub(super) struct Image {
     pub(super) esp: Tree,
     /// Label of its ESP's file system.
     pub(super) esp_label: String,
-    file: File,
+    file: Arc<File>,
     parts: Vec<Part>,
 }
 
@@ -55,88 +58,90 @@ impl Image {
     /// partition table, the ESP with a boot loader and a boot image for this root, the root against
     /// its hash tree, state and `/cas` never used.
     pub(super) fn open(path: &Path, meter: &Meter) -> Result<Self> {
-        let manifest = Manifest::beside(path)?;
-        let sum = manifest.as_ref().and_then(|(_, it)| it.output(path));
-        let file = source::open(path, sum, meter)?;
-        let image = Self::read(path, file)?;
-        let Some((at, manifest)) = manifest.filter(|(_, it)| it.knows(path)) else {
+        let beside = Manifest::path_beside(path);
+        let manifest = match beside.exists() {
+            true => Some(Manifest::load(&beside)?),
+            false => None,
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let outputs = manifest.iter().flat_map(|it| &it.outputs);
+        let output = outputs.into_iter().find(|it| Some(&*it.name) == name);
+        let file = Arc::new(source::open(path, output, meter)?);
+        let image = Self::read(path, Arc::clone(&file))?;
+        let Some(manifest) = manifest else {
             return Ok(image);
         };
-        let table = gpt::read(&image.file, Some(SectorSize::S512))?;
-        for (role, entry) in roles(&table)? {
-            let part = Region::new(&image.file, entry.start, entry.size);
-            manifest
-                .check(role, &part)
-                .with_context(|| format!("{} and {} differ", path.display(), at.display()))?;
+        let differ = || format!("{} and {} differ", path.display(), beside.display());
+        let size = file.size()?;
+        if manifest.size != size {
+            let is = format!("it has {size} bytes, not {}", manifest.size);
+            return Err(anyhow::anyhow!(is)).with_context(differ);
+        }
+        for part in &manifest.parts {
+            check_part(&file, part).with_context(differ)?;
         }
         Ok(Self {
-            manifest: Some(at),
+            manifest: Some(beside),
             ..image
         })
     }
 
-    fn read(path: &Path, file: File) -> Result<Self> {
+    fn read(path: &Path, file: Arc<File>) -> Result<Self> {
         let what = path.display();
-        let size = file.size().with_context(|| format!("cannot read {what}"))?;
-        let table = gpt::read(&file, Some(SectorSize::S512))
-            .with_context(|| format!("{what} is no disk image"))?;
-        if let Some(defect) = table.defects.first() {
+        let image = image::Image::read(Arc::clone(&file), path)?;
+        if let Some(defect) = image.table().defects.first() {
             let cut = matches!(
                 defect,
                 Defect::OutOfBounds { .. } | Defect::NotAtEnd { .. } | Defect::Header { .. }
             );
             let hint = if cut { " (is it truncated?)" } else { "" };
-            bail!("{what}, {size} bytes, is damaged{hint}: {defect}");
+            bail!("{what}, {} bytes, is damaged{hint}: {defect}", image.size());
         }
-        let entries = roles(&table).with_context(|| format!("{what} is no image of Larder's"))?;
-        let entry = |role| {
-            entries
-                .iter()
-                .find(|(its, _)| *its == role)
-                .map(|(_, entry)| *entry)
-                .with_context(|| format!("{what}: no partition {}", Role::name(role)))
+        for role in Role::ALL {
+            ensure!(
+                role == Role::Cas || image.part(role).is_some(),
+                "{what} is no image to flash: it has no partition {}",
+                role.name()
+            );
+        }
+        let mut slots = image.slots().into_iter();
+        let (Some(slot), Some(free)) = (slots.next(), slots.next()) else {
+            bail!("{what} is no image to flash: it has no two slots");
         };
-        let root = entry(Role::RootA)?;
-        let tree = entry(Role::RootAVerity)?;
-        let version = root.label[LABEL.len()..].to_owned();
-        let root_hash = root_hash(root, tree);
-        let region = |entry: &Entry| Region::new(&file, entry.start, entry.size);
-        let verified = verity::verify(&region(root), &region(tree), &root_hash)
-            .with_context(|| format!("{what}: the root is damaged"))?;
-        let esp = entry(Role::Esp)?;
-        let (esp, esp_label) =
-            read_esp(&region(esp)).with_context(|| format!("{what}: the ESP"))?;
-        check_boot(&esp, &root_hash).with_context(|| format!("{what}: the ESP"))?;
-        let mut parts = vec![
-            Part {
-                role: Role::RootA,
-                start: root.start,
-                length: verified.data_blocks * verity::BLOCK_SIZE,
-            },
-            Part {
-                role: Role::RootAVerity,
-                start: tree.start,
-                length: verified.tree_bytes,
-            },
-        ];
-        for (role, entry) in &entries {
-            if matches!(role, Role::State | Role::Cas) {
-                let length = pristine(&region(entry))
-                    .with_context(|| format!("{what}: partition {}", role.name()))?;
-                parts.push(Part {
-                    role: *role,
-                    start: entry.start,
-                    length,
-                });
-            }
+        let version = match slot.holds {
+            Some((id, version)) if id == ID && free.holds.is_none() => version,
+            _ => bail!("{what} is no image to flash: its slots are not as a build leaves them"),
+        };
+        let root_hash = slot.root_hash;
+        let (root, tree) = (image.region(Role::RootA)?, image.region(Role::RootAVerity)?);
+        let verified = verity::verify(&root, &tree, &root_hash)
+            .with_context(|| image.at(Role::RootA))
+            .context("the root is damaged")?;
+        let esp = image.esp()?;
+        check_boot(&esp, &root_hash).with_context(|| image.at(Role::Esp))?;
+        let mut parts = Vec::new();
+        for part in image.parts() {
+            let length = match part.role {
+                Role::RootA => verified.data_blocks * verity::BLOCK_SIZE,
+                Role::RootAVerity => verified.tree_bytes,
+                Role::State | Role::Cas => {
+                    pristine(&image.region(part.role)?).with_context(|| image.at(part.role))?
+                }
+                Role::Bios | Role::Esp | Role::RootB | Role::RootBVerity => continue,
+            };
+            parts.push(Part {
+                role: part.role,
+                start: part.entry.start,
+                length,
+            });
         }
         Ok(Self {
             path: path.to_owned(),
             version,
             root_hash,
             manifest: None,
-            esp,
-            esp_label,
+            esp: esp_tree(&esp)?,
+            esp_label: esp.label,
             parts,
             file,
         })
@@ -146,7 +151,7 @@ impl Image {
     /// to copy.
     pub(super) fn part(&self, role: Role) -> Option<Region<'_, File>> {
         let part = self.parts.iter().find(|part| part.role == role)?;
-        Some(Region::new(&self.file, part.start, part.length))
+        Some(Region::new(&*self.file, part.start, part.length))
     }
 
     /// The ranges of [`Image::part`] that may hold something else than zeros.
@@ -168,91 +173,61 @@ impl Image {
     }
 }
 
-/// The partitions by what they are for; types and labels must be those of a Larder image.
-fn roles(table: &gpt::Table) -> Result<Vec<(Role, &Entry)>> {
-    let entries = table.partitions();
-    ensure!(
-        entries.len() == Role::ALL.len() || entries.len() == Role::ALL.len() - 1,
-        "it has {} partitions",
-        entries.len()
-    );
-    Role::ALL
-        .into_iter()
-        .zip(entries)
-        .map(|(role, entry)| {
-            let label = match role {
-                Role::RootA | Role::RootAVerity => entry.label.starts_with(LABEL),
-                Role::RootB | Role::RootBVerity => entry.label == gpt::EMPTY_SLOT,
-                Role::Bios | Role::Esp | Role::State | Role::Cas => entry.label == role.name(),
-            };
-            ensure!(
-                label && entry.type_guid == role.type_guid(),
-                "its partition {} is {:?}, not {}",
-                entry.number,
-                entry.label,
-                role.name()
-            );
-            Ok((role, entry))
-        })
-        .collect()
-}
-
-/// The PARTUUIDs of root and tree are the halves of the root hash.
-fn root_hash(root: &Entry, tree: &Entry) -> RootHash {
-    let mut bytes = [0; 32];
-    bytes[..16].copy_from_slice(root.guid.as_bytes());
-    bytes[16..].copy_from_slice(tree.guid.as_bytes());
-    RootHash(bytes)
-}
-
-/// Everything on an ESP, and its label.
-pub(super) fn read_esp<D: ReadAt + ?Sized>(esp: &D) -> Result<(Tree, String)> {
-    let volume = fat::Volume::open(esp, fat::Limits::default())?;
+/// The folders and files of an ESP.
+pub(super) fn esp_tree(esp: &Esp) -> Result<Tree> {
+    let origin = "the image's ESP";
     let mut tree = Tree::new();
-    for entry in volume.list()? {
-        let kind = match entry.folder {
-            true => Kind::Dir,
-            false => Kind::File(volume.content(&entry)?.into()),
-        };
-        tree.insert(entry.path, Node::new(kind, 0o644, "the image's ESP"))?;
+    for folder in &esp.folders {
+        tree.insert(folder, Node::new(Kind::Dir, 0o755, origin))?;
     }
-    Ok((tree, volume.label().to_owned()))
+    for file in &esp.files {
+        let kind = Kind::File(file.content.clone());
+        tree.insert(&file.path, Node::new(kind, 0o644, origin))?;
+    }
+    Ok(tree)
 }
 
 /// There is a boot loader, and every boot image asks for the root of this image.
-pub(super) fn check_boot(esp: &Tree, root_hash: &RootHash) -> Result<()> {
+pub(super) fn check_boot(esp: &Esp, root_hash: &RootHash) -> Result<()> {
     let loader = esp
-        .get(LOADER)
-        .and_then(Node::content)
+        .file(LOADER)
         .with_context(|| format!("no boot loader {LOADER}"))?;
-    Pe::parse(loader, "the boot loader").with_context(|| LOADER)?;
-    let mut found = false;
-    for (path, node) in esp.iter() {
-        let (Some(file), true) = (node.content(), path.starts_with(UKIS)) else {
-            continue;
-        };
-        let asked = asked_root(file).with_context(|| path.to_owned())?;
+    Pe::parse(loader, "the boot loader").context(LOADER)?;
+    let ukis = esp.ukis()?;
+    ensure!(!ukis.is_empty(), "no boot image in /EFI/Linux");
+    for uki in ukis {
+        let asked = uki.root_hash().with_context(|| uki.path.clone())?;
         ensure!(
             asked == *root_hash,
-            "{path} boots the root {asked}, the image holds {root_hash}"
+            "{} boots the root {asked}, the image holds {root_hash}",
+            uki.path
         );
-        found = true;
     }
-    ensure!(found, "no boot image in {UKIS}");
     Ok(())
 }
 
-/// The root hash on the command line of a boot image.
-fn asked_root(uki: &[u8]) -> Result<RootHash> {
-    let uki = Pe::parse(uki, "the boot image")?;
-    let cmdline = uki.section(".cmdline").context("it has no command line")?;
-    let cmdline = String::from_utf8_lossy(cmdline.content());
-    let hash = cmdline
-        .trim_end_matches('\0')
-        .split_ascii_whitespace()
-        .find_map(|word| word.strip_prefix("roothash="))
-        .context("its command line has no roothash=")?;
-    Ok(hash.parse()?)
+/// A part of the image is what the manifest says.
+fn check_part(file: &File, part: &Recorded) -> Result<()> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    let content = Region::new(file, part.offset, part.content);
+    while at < part.content {
+        let room = PIECE.min((part.content - at) as usize);
+        content
+            .read_exact_at(&mut piece[..room], at)
+            .with_context(|| format!("{} cannot be read", part.name))?;
+        hash.update(&piece[..room]);
+        at += room as u64;
+    }
+    let digest = Digest(hash.finalize().into());
+    ensure!(
+        digest == part.sha256,
+        "the SHA-256 of {} is {digest}, not {}",
+        part.name,
+        part.sha256
+    );
+    Ok(())
 }
 
 /// Size of a file system that was never used, in bytes.

@@ -11,10 +11,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use formats::region::is_zero;
-use sha2::{Digest, Sha256};
+use packages::Digest;
+use sha2::{Digest as _, Sha256};
 
-use super::manifest::Sum;
 use super::meter::Meter;
+use crate::manifest::Output;
 
 /// First bytes of a zstd frame (RFC 8878).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -23,7 +24,7 @@ const PIECE: usize = 64 << 10;
 
 /// Opens the image at `path`; one compressed with zstd is unpacked. `sum` is what the manifest says
 /// of the file, and is checked where the whole file is read anyhow, for a compressed one.
-pub(super) fn open(path: &Path, sum: Option<&Sum>, meter: &Meter) -> Result<File> {
+pub(super) fn open(path: &Path, sum: Option<&Output>, meter: &Meter) -> Result<File> {
     let what = path.display();
     let found = std::fs::metadata(path).with_context(|| {
         format!("there is no image at {what}; build one with: imagegen build (or see --image)")
@@ -142,10 +143,10 @@ impl<R: Read> Hashing<R> {
         }
     }
 
-    /// Reads the rest; the SHA-256 of everything, as hexadecimal digits.
-    fn finish(mut self) -> io::Result<String> {
+    /// Reads the rest; the SHA-256 of everything.
+    fn finish(mut self) -> io::Result<Digest> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok(super::manifest::hex(&self.hash.finalize()))
+        Ok(Digest(self.hash.finalize().into()))
     }
 }
 
@@ -170,11 +171,12 @@ mod tests {
         (path, raw)
     }
 
-    fn sum_of(path: &Path) -> Sum {
+    fn sum_of(path: &Path) -> Output {
         let bytes = std::fs::read(path).unwrap();
-        Sum {
+        Output {
+            name: "larder.raw.zst".into(),
             size: bytes.len() as u64,
-            sha256: super::super::manifest::hex(&Sha256::digest(&bytes)),
+            sha256: Digest::of(&bytes),
         }
     }
 
@@ -190,8 +192,8 @@ mod tests {
             file.read_to_end(&mut back).unwrap();
             assert_eq!(back, raw);
         }
-        let wrong = Sum {
-            sha256: "0".repeat(64),
+        let wrong = Output {
+            sha256: Digest([0; 32]),
             ..good.clone()
         };
         let error = open(&path, Some(&wrong), &Meter::silent()).unwrap_err();
@@ -199,7 +201,7 @@ mod tests {
             error.to_string().contains("the manifest says 000"),
             "{error}"
         );
-        let shorter = Sum { size: 3, ..good };
+        let shorter = Output { size: 3, ..good };
         let error = open(&path, Some(&shorter), &Meter::silent()).unwrap_err();
         assert!(error.to_string().contains("truncated"), "{error}");
     }

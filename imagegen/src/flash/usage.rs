@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// Where the kernel tells of itself; other folders in tests.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
@@ -21,7 +23,7 @@ impl Default for Kernel {
 }
 
 /// One use of a disk or of a part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Use {
     /// Kernel name of what is used: the disk, a partition, or something made of it.
     pub(super) device: String,

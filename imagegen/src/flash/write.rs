@@ -16,9 +16,10 @@ use formats::gpt::{ALIGNMENT, Layout, Partition, Role, SectorSize, read as read_
 use formats::region::{ReadAt, Region, WriteAt, is_zero};
 use formats::tree::Tree;
 
-use super::image::{Image, read_esp};
+use super::image::{Image, esp_tree};
 use super::meter::Meter;
 use super::target::Target;
+use crate::image::Esp;
 
 /// The most bytes that are on their way to the medium without a flush, so that the progress shown
 /// is that of the disk.
@@ -294,7 +295,8 @@ fn expected<D: ReadAt + ?Sized>(part: Option<&D>, at: u64, out: &mut [u8]) -> Re
 fn check_written_esp<T: Target + ?Sized>(target: &T, job: &Job<'_>) -> Result<()> {
     let partition = esp(job)?;
     let region = Region::new(target, partition.start, partition.size);
-    let (found, _) = read_esp(&region).context("the ESP cannot be read back")?;
+    let found = Esp::read(&region).context("the ESP cannot be read back")?;
+    let found = esp_tree(&found)?;
     let same = found.len() == job.esp.len()
         && found
             .iter()

@@ -8,6 +8,7 @@ use formats::gpt::{Disks, Layout, Role, SectorSize};
 use formats::region::Region;
 use formats::tree::{Kind, Node, Tree};
 use formats::{ext4, fat, verity};
+use packages::Digest;
 use uuid::Uuid;
 
 use super::super::confirm::Answer;
@@ -15,6 +16,7 @@ use super::super::meter::Meter;
 use super::super::usage::Kernel;
 use super::super::{FlashArgs, Outcome};
 use crate::layout;
+use crate::manifest::Manifest;
 use crate::testing::pe;
 
 /// Bytes of the empty file systems of these images.
@@ -42,6 +44,57 @@ impl Bench {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Writes the manifest of `larder.raw`, which is also in the file `output`; `change` may harm it.
+    pub(super) fn manifest(&self, output: &str, change: impl FnOnce(&mut Manifest)) {
+        let file = File::open(self.path("larder.raw")).unwrap();
+        let table = formats::gpt::read(&file, None).unwrap();
+        let packed = std::fs::read(self.path(output)).unwrap();
+        let digest = Digest([1; 32]);
+        let part = |(role, entry): (Role, &formats::gpt::Entry)| {
+            use formats::region::ReadAt;
+            let mut bytes = vec![0; 1 << 20];
+            ReadAt::read_exact_at(&file, &mut bytes, entry.start).unwrap();
+            crate::manifest::Part {
+                name: role.name().into(),
+                offset: entry.start,
+                size: entry.size,
+                content: bytes.len() as u64,
+                sha256: Digest::of(&bytes),
+            }
+        };
+        let mut manifest = Manifest {
+            format: crate::manifest::FORMAT,
+            id: "larder".into(),
+            version: "1".into(),
+            clock: 0,
+            architecture: "amd64".into(),
+            kernel: "6.18".into(),
+            cmdline: String::new(),
+            host: None,
+            size: file.metadata().unwrap().len(),
+            root_hash: digest,
+            pcr11: digest,
+            compiler: String::new(),
+            outputs: vec![crate::manifest::Output {
+                name: output.into(),
+                size: packed.len() as u64,
+                sha256: Digest::of(&packed),
+            }],
+            parts: Role::ALL
+                .into_iter()
+                .zip(table.partitions())
+                .map(part)
+                .collect(),
+            esp: vec![],
+            binaries: vec![],
+            packages: vec![],
+            files: vec![],
+        };
+        change(&mut manifest);
+        let path = self.path("larder.manifest.json");
+        std::fs::write(path, manifest.to_json().unwrap()).unwrap();
     }
 
     /// `--host HOST --disk DISK --yes DISK`, for a file in the folder.
@@ -189,7 +242,10 @@ fn esp(version: &str, root_hash: &str) -> Tree {
     esp.insert("/EFI/BOOT/BOOTX64.EFI", file(loader)).unwrap();
     let cmdline = format!("quiet roothash={root_hash}");
     let uki = pe(&[
+        (".osrel", b"ID=larder\n"),
         (".cmdline", cmdline.as_bytes()),
+        (".uname", b"6.18"),
+        (".initrd", b"cpio"),
         (".linux", &noise(50_000, &format!("linux {version}"))),
     ]);
     let name = format!("/EFI/Linux/larder_{version}+3.efi");

@@ -15,12 +15,13 @@ use formats::tree::Tree;
 use formats::verity;
 use qemu_tests::recorder::{Cut, Log, Record, Replay};
 
-use super::super::image::{Image, check_boot, read_esp};
+use super::super::image::{Image, check_boot, esp_tree};
 use super::super::machine_esp;
 use super::super::meter::Meter;
 use super::super::target::{Medium, Target};
 use super::super::write::{self, Job};
 use super::compose::{Bench, image};
+use crate::image::Esp;
 use crate::layout;
 
 const SIZE: u64 = 3 << 30;
@@ -103,9 +104,10 @@ impl System {
     }
 
     /// Whether all that it needs is on the disk; what is missing first.
-    fn is_whole(&self, disk: &File, table: &gpt::Table, esp: &Tree) -> Result<(), String> {
-        let same = esp.len() == self.esp.len()
-            && esp
+    fn is_whole(&self, disk: &File, table: &gpt::Table, esp: &Esp) -> Result<(), String> {
+        let tree = esp_tree(esp).unwrap();
+        let same = tree.len() == self.esp.len()
+            && tree
                 .iter()
                 .zip(self.esp.iter())
                 .all(|(a, b)| (a.0, &a.1.kind) == (b.0, &b.1.kind));
@@ -158,7 +160,7 @@ fn boots(disk: &Path, systems: &[&System]) -> Result<Option<usize>, String> {
         }
         let esp = table.by_label("ESP").ok_or("a table without ESP")?;
         let esp = Region::new(&disk, esp.start, esp.size);
-        let (esp, _) = read_esp(&esp).map_err(|error| format!("{error:#}"))?;
+        let esp = Esp::read(&esp).map_err(|error| format!("{error:#}"))?;
         let whole: Vec<_> = systems
             .iter()
             .map(|its| its.is_whole(&disk, &table, &esp))
@@ -217,6 +219,7 @@ fn outcomes(bench: &Bench, base: &Path, log: &Log, systems: &[&System]) -> [usiz
         let mut replay = Replay::new(base, SIZE, log, &bench.path(name)).unwrap();
         cuts.iter().for_each(|cut| tally(cut, &mut replay));
     }
+    println!("{}: nothing, old, new: {counts:?}", log.summary());
     counts
 }
 
