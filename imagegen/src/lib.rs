@@ -5,6 +5,7 @@ mod fleet;
 pub mod image;
 pub mod layout;
 pub mod manifest;
+pub mod rootfs;
 pub mod run;
 mod size;
 #[cfg(test)]

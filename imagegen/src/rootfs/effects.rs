@@ -38,6 +38,8 @@ const EFFECTS: &[(&str, &[Effect])] = &[
             Copy("/usr/share/base-files/profile", "/etc/profile", 0o644),
             Link("/etc/dpkg/origins/default", "debian"),
             Link("/etc/mtab", "../proc/self/mounts"),
+            // Homes persist: they are on state.
+            Link("/home", "var/home"),
             Dir("/srv", 0o755),
             Dir("/mnt", 0o755),
             Dir("/media", 0o755),
@@ -197,12 +199,7 @@ fn certificates(root: &mut Root) -> Result<()> {
 
 /// `ldconfig`: the cache of the shared libraries in the trusted folders and in ld.so.conf.d.
 pub(super) fn ldconfig(root: &mut Root) -> Result<()> {
-    let dirs = [
-        "/usr/local/lib/x86_64-linux-gnu",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib",
-    ];
-    let cache = ldcache::from_tree(&root.tree, &dirs).context("ld.so.cache")?;
+    let cache = ldcache::from_tree(&root.tree, &ldcache::DEBIAN_AMD64).context("ld.so.cache")?;
     let mut node = Node::new(Kind::File(cache.into()), 0o644, "effect libc-bin");
     node.mtime = root.clock;
     root.tree.insert("/etc/ld.so.cache", node)?;

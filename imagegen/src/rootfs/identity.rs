@@ -70,7 +70,7 @@ pub(super) fn apply(root: &mut Root, configs: &Path, build: &Build) -> Result<()
 ///
 /// # Errors
 /// The tree has no os-release.
-pub(crate) fn osrel(tree: &formats::tree::Tree) -> Result<Vec<u8>> {
+pub fn osrel(tree: &formats::tree::Tree) -> Result<Vec<u8>> {
     let node = tree
         .get("/usr/lib/os-release")
         .and_then(|node| node.content());

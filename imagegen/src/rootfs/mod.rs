@@ -16,8 +16,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use formats::tree::{Kind, Node, Tree};
 
-pub use modules::{Kernel, split_kernel};
-pub use unpack::{Package, unpack};
+pub use modules::Kernel;
+pub use unpack::{Locked, Package, Unpacked, unpack, unpack_plain};
 
 /// Everything that the root is made of.
 pub struct Sources<'a> {
@@ -28,16 +28,16 @@ pub struct Sources<'a> {
     /// Unpacked packages in the lock's order.
     pub packages: Vec<Package>,
     /// The kernel's modules and what they need.
-    pub kernel: &'a mut Kernel,
+    pub kernel: Kernel,
     /// Our binaries: path in the image, content.
     pub binaries: Vec<(String, Bytes)>,
     /// Seconds since 1970: no file is younger.
     pub clock: i64,
     /// What `/etc/larder/build.toml` says.
-    pub build: identity::Build,
+    pub build: Build,
 }
 
-pub use identity::Build;
+pub use identity::{Build, osrel};
 
 /// A tree that is becoming a root file system.
 pub struct Root {
@@ -50,10 +50,15 @@ pub struct Root {
 impl Root {
     /// An empty root with the merged-/usr links that packages expect before they are unpacked.
     fn new(clock: i64) -> Result<Self> {
-        let mut root = Self { tree: Tree::new(), clock };
+        let mut root = Self {
+            tree: Tree::new(),
+            clock,
+        };
         let origin = "layout";
         root.dir("/", 0o755, origin)?;
-        for dir in ["/boot", "/cas", "/dev", "/etc", "/proc", "/run", "/sys", "/usr", "/var"] {
+        for dir in [
+            "/boot", "/cas", "/dev", "/etc", "/proc", "/run", "/sys", "/usr", "/var",
+        ] {
             root.dir(dir, 0o755, origin)?;
         }
         for dir in ["bin", "lib", "lib64", "sbin"] {
@@ -62,8 +67,6 @@ impl Root {
         }
         root.dir("/root", 0o700, origin)?;
         root.dir("/tmp", 0o1777, origin)?;
-        // Homes persist, and FHS programs look below /home.
-        root.link("/home", "var/home", origin)?;
         Ok(root)
     }
 
@@ -76,13 +79,7 @@ impl Root {
     }
 
     /// A regular file, whatever was there, and the folders that it lies in.
-    fn file(
-        &mut self,
-        path: &str,
-        mode: u16,
-        text: impl Into<Bytes>,
-        origin: &str,
-    ) -> Result<()> {
+    fn file(&mut self, path: &str, mode: u16, text: impl Into<Bytes>, origin: &str) -> Result<()> {
         self.parents(path, origin)?;
         self.put(path, Kind::File(text.into()), mode, origin)
     }
@@ -108,14 +105,20 @@ impl Root {
     }
 
     fn chown(&mut self, path: &str, uid: u32, gid: u32) -> Result<()> {
-        let node = self.tree.get_mut(path).with_context(|| format!("{path} is not there"))?;
+        let node = self
+            .tree
+            .get_mut(path)
+            .with_context(|| format!("{path} is not there"))?;
         (node.uid, node.gid) = (uid, gid);
         Ok(())
     }
 
     /// The text of a file that must be there.
     fn text(&self, path: &str) -> Result<String> {
-        let found = self.tree.resolve(path).with_context(|| format!("{path} is not there"))?;
+        let found = self
+            .tree
+            .resolve(path)
+            .with_context(|| format!("{path} is not there"))?;
         let node = self.tree.get(&found).and_then(Node::content);
         let bytes = node.with_context(|| format!("{path} is not a regular file"))?;
         Ok(String::from_utf8(bytes.to_vec())?)
@@ -148,9 +151,6 @@ pub fn assemble(sources: Sources<'_>) -> Result<Tree> {
     effects::ldconfig(&mut root)?;
     let rules = config::trim::Rules::new(&config.image.trim)?;
     trim(&mut root, &rules);
-    for (_, node) in root.tree.iter() {
-        debug_assert!(!node.origin.is_empty());
-    }
     root.tree.check()?;
     Ok(root.tree)
 }
@@ -167,11 +167,14 @@ fn trim(root: &mut Root, rules: &config::trim::Rules) {
         keep
     });
     while let Some(path) = emptied.pop() {
-        let Some(at) = path.rfind('/').filter(|at| *at > 0) else { continue };
+        let Some(at) = path.rfind('/').filter(|at| *at > 0) else {
+            continue;
+        };
         let parent = &path[..at];
-        let is_package_dir = root.tree.get(parent).is_some_and(|node| {
-            node.kind == Kind::Dir && node.origin.starts_with("package ")
-        });
+        let is_package_dir = root
+            .tree
+            .get(parent)
+            .is_some_and(|node| node.kind == Kind::Dir && node.origin.starts_with("package "));
         if is_package_dir && root.tree.below(parent).nth(1).is_none() {
             root.tree.remove(parent);
             emptied.push(parent.to_string());
