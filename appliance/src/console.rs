@@ -14,6 +14,7 @@ use crate::addresses::addresses;
 use crate::files::{self, Root};
 use crate::identity::Identity;
 use crate::panel::Facts;
+use crate::sshkey::fingerprint;
 use crate::{hostkey, loopback};
 
 /// Between two looks.
@@ -92,7 +93,7 @@ impl Watch {
                 .flatten()
                 .and_then(|text| serde_json::from_slice(&text).ok()),
             addresses: addresses().unwrap_or_default(),
-            fingerprint: hostkey::public(root).map(|key| key.fingerprint()),
+            fingerprint: hostkey::public(root).map(|key| fingerprint(&key)),
             service: self.service.clone(),
         }
     }

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use config::ssh::PublicKey;
 
 use crate::announce::announce;
 use crate::files::{self, Root};
-use crate::sshkey::PublicKey;
+use crate::sshkey::fingerprint;
 
 /// The key; its public half beside it ends in `.pub`.
 const KEY: &str = "/var/lib/larder/ssh/ssh_host_ed25519_key";
@@ -31,7 +32,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let path = Root::default().path(KEY);
     match ensure(&path) {
         Ok(key) => {
-            println!("{} {}", key.fingerprint(), path.display());
+            println!("{} {}", fingerprint(&key), path.display());
             Ok(())
         }
         Err(error) => {
@@ -171,7 +172,7 @@ mod tests {
         assert!(key.line().starts_with("ssh-ed25519 AAAA"));
         // What ssh-keygen says of it.
         let listed = keygen(&["-l", "-f"], &path).unwrap();
-        assert!(listed.contains(&key.fingerprint()), "{listed}");
+        assert!(listed.contains(&fingerprint(&key)), "{listed}");
 
         std::fs::remove_file(folder.path().join("key.pub")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();

@@ -7,12 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use config::ssh::PublicKey;
 use config::{Environment, Fleet, Host, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::announce::announce;
 use crate::files::{self, Root};
-use crate::sshkey::PublicKey;
 
 /// Where the result is.
 const PATH: &str = "/run/larder/identity.json";

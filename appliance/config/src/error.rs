@@ -48,6 +48,22 @@ impl At {
     }
 }
 
+impl At {
+    /// Hides the value: what is not before the first `=` nor outside of the place.
+    pub(crate) fn redact(&mut self) {
+        let keep = match self.text.split_once('=') {
+            Some((key, _)) => key.chars().count() + 2,
+            None => self.column - 1,
+        };
+        self.text = self.text.chars().take(keep).chain(['…']).collect();
+        if self.column > keep {
+            (self.column, self.width) = (keep + 1, 1);
+        } else {
+            self.width = self.width.min(keep + 1 - self.column).max(1);
+        }
+    }
+}
+
 /// The start of the character that the byte `at` is in.
 fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {

@@ -13,6 +13,7 @@ mod image;
 mod load;
 pub mod modules;
 pub mod render;
+pub mod ssh;
 mod system;
 pub mod trim;
 mod words;
@@ -133,6 +134,7 @@ pub fn fuzz(bytes: &[u8]) {
         }
         Err(errors) => said(errors),
     }
+    ssh::fuzz(bytes);
     let _ = System::parse(path, &text).map_err(said);
     let _ = Image::parse(path, &text).map_err(said);
     let _ = Cache::parse(path, &text).map_err(said);

@@ -43,7 +43,7 @@ impl From<usize> for Step {
 
 /// The way to a value: `place!["hosts", name, "network", "links", 0]`.
 macro_rules! place {
-    ($($step:expr),* $(,)?) => { vec![$($crate::load::Step::from($step)),*] };
+    ($($step:expr),* $(,)?) => { Vec::from([$($crate::load::Step::from($step)),*]) };
 }
 pub(crate) use place;
 
@@ -149,9 +149,13 @@ impl Source {
     }
 
     fn error(&self, span: Option<Range<usize>>, message: String, hint: String) -> Error {
+        let mut at = span.map(|span| At::new(&self.text, &span));
+        if let Some(at) = at.as_mut().filter(|at| words::secret(&at.text)) {
+            at.redact();
+        }
         Error {
             file: self.path.clone(),
-            at: span.map(|span| At::new(&self.text, &span)),
+            at,
             message,
             hint,
         }
@@ -161,18 +165,64 @@ impl Source {
         let (document, _) = DeTable::parse_recoverable(&self.text);
         let span = find(&document, &problem.place);
         let message = format!("{}: {}", name(&problem.place), problem.message);
-        self.error(Some(span), message, problem.hint)
+        let mut error = self.error(Some(span), message, problem.hint);
+        if secret(&problem.place)
+            && let Some(at) = &mut error.at
+        {
+            at.redact();
+        }
+        error
+    }
+
+    /// What is wrong with the syntax. A table that is there twice brings all its keys twice.
+    fn syntax(&self, found: &[toml::de::Error]) -> Errors {
+        let mut errors = Vec::new();
+        let mut twice: Option<usize> = None;
+        for error in found.iter().take(MOST) {
+            let span = error.span().unwrap_or(0..0);
+            let at = At::new(&self.text, &span);
+            let double = error.message().contains("duplicate key");
+            let header = at.text.trim_start().starts_with('[');
+            let between = twice.and_then(|from| self.text.get(from..span.start));
+            let consequence = between.is_some_and(|text| !text.contains("\n["));
+            if double && !header && consequence {
+                continue;
+            }
+            if double && header {
+                twice = Some(span.end);
+            }
+            let (message, hint) = match double {
+                true => self.twice(&at, &span, header),
+                false => (error.message().trim().to_owned(), String::new()),
+            };
+            errors.push(self.error(Some(span), message, hint));
+        }
+        Errors(errors)
+    }
+
+    fn twice(&self, at: &At, span: &Range<usize>, header: bool) -> (String, String) {
+        if !header {
+            let key = self.text.get(span.clone()).unwrap_or_default();
+            let message = format!("the key `{key}` is there twice in its table");
+            return (message, "leave one of the two".into());
+        }
+        let table = at.text.trim();
+        let first = self.text.lines().position(|line| line.trim() == table);
+        let message = match first.map(|line| line + 1).filter(|line| *line < at.line) {
+            Some(line) => format!("{table} is there twice, first in line {line}"),
+            None => format!("{table} is there twice"),
+        };
+        (
+            message,
+            "another name for one of the two, or one table for both".into(),
+        )
     }
 
     /// Brings the text into the form of `T`.
     fn shape<T: File>(&self) -> Result<T, Errors> {
         let (document, syntax) = DeTable::parse_recoverable(&self.text);
         if !syntax.is_empty() {
-            let errors = syntax.iter().map(|error| {
-                let (message, hint) = words::syntax(error.message());
-                self.error(error.span().or(Some(0..0)), message, hint)
-            });
-            return Err(Errors(errors.take(MOST).collect()));
+            return Err(self.syntax(&syntax));
         }
         let mut rest = document.clone();
         let mut errors = Vec::new();
@@ -193,8 +243,14 @@ impl Source {
             });
             if !consequence {
                 let place = way(&document, &span).unwrap_or_default();
-                let (message, hint) = words::shape(error.message(), &place);
-                errors.push(self.error(Some(span.clone()), message, hint));
+                let (message, hint) = words::shape(error.message(), &place, secret(&place));
+                // The whole file is no place in it.
+                let at = (span != document.span()).then(|| span.clone());
+                let mut error = self.error(at, message, hint);
+                if let Some(at) = error.at.as_mut().filter(|_| secret(&place)) {
+                    at.redact();
+                }
+                errors.push(error);
             }
             match take(&mut rest, &span) {
                 Some(gone) => taken.push(gone),
@@ -204,6 +260,13 @@ impl Source {
         errors.sort_by_key(|error| error.at.as_ref().map(|at| (at.line, at.column)));
         Err(Errors(errors))
     }
+}
+
+/// Whether a secret may stand here by mistake: a token instead of its hash, a private key.
+fn secret(place: &[Step]) -> bool {
+    place
+        .iter()
+        .any(|step| matches!(step, Step::Key(key) if words::secret(key)))
 }
 
 /// `hosts.one.network.links[0]`; a key that is no bare key is quoted.

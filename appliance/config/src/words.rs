@@ -7,20 +7,19 @@ pub(crate) fn missing(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// What is wrong with the syntax, and what would be right.
-pub(crate) fn syntax(message: &str) -> (String, String) {
-    let message = message.trim();
-    if message.contains("duplicate key") {
-        return (
-            "this key is there twice".into(),
-            "give it another name, or make one of the two".into(),
-        );
-    }
-    (message.to_owned(), String::new())
+/// Whether the key of a line says that its value may be a secret.
+pub(crate) fn secret(line: &str) -> bool {
+    let key = line
+        .split('=')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let words = ["token", "secret", "password", "key"];
+    words.iter().any(|word| key.contains(word))
 }
 
 /// What is wrong with the form of the value at `place`, and what would be right.
-pub(crate) fn shape(message: &str, place: &[Step]) -> (String, String) {
+pub(crate) fn shape(message: &str, place: &[Step], secret: bool) -> (String, String) {
     let message = message.trim();
     let name = load::name(place);
     let prefix = |text: String| match name.as_str() {
@@ -44,10 +43,11 @@ pub(crate) fn shape(message: &str, place: &[Step]) -> (String, String) {
     for kind in ["invalid type: ", "invalid value: "] {
         if let Some(rest) = message.strip_prefix(kind) {
             let (found, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
-            return (
-                prefix(format!("{} does not fit", article(found))),
-                wanted(expected),
-            );
+            let found = match secret {
+                true => "this value".to_owned(),
+                false => article(found),
+            };
+            return (prefix(format!("{found} does not fit")), wanted(expected));
         }
     }
     (prefix(message.to_owned()), String::new())
@@ -100,7 +100,9 @@ pub(crate) fn suggest(found: &str, known: &[&str], label: &str) -> String {
     let list = known.join(", ");
     match (near, known.is_empty()) {
         (_, true) => String::new(),
-        (Some(near), _) if known.len() == 1 => format!("did you mean `{near}`?"),
+        (Some(near), _) if known.len() == 1 || known.len() > 12 => {
+            format!("did you mean `{near}`?")
+        }
         (Some(near), _) => format!("did you mean `{near}`? {label}: {list}"),
         (None, _) => format!("{label}: {list}"),
     }
