@@ -5,6 +5,7 @@
 //! table. What is in them is read when it is asked for: [`Image::esp`], [`Esp::ukis`],
 //! [`Image::root`].
 
+mod description;
 mod esp;
 mod facts;
 mod uki;
@@ -22,6 +23,7 @@ use formats::region::{Extents, ReadAt, Region};
 use formats::tree::Tree;
 use formats::verity::RootHash;
 
+pub use description::{Description, Package, by_path};
 pub use esp::{Esp, EspFile, tries_left};
 pub use facts::{Installed, Units, installed_packages, package_files, units};
 pub use uki::{Section, Uki};

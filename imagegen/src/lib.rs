@@ -3,6 +3,7 @@
 pub mod flash;
 mod fleet;
 pub mod image;
+pub mod inspect;
 pub mod layout;
 pub mod manifest;
 pub mod rootfs;

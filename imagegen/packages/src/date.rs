@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 }
 
 /// `2026-11-21 09:15:44 UTC`.
-pub(crate) fn show(seconds: u64) -> String {
+pub fn show(seconds: u64) -> String {
     let of_day = seconds % 86_400;
     // The inverse, `civil_from_days`.
     let shifted = (seconds / 86_400) as i64 + 719_468;

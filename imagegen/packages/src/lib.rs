@@ -18,7 +18,7 @@
 
 mod apt_files;
 mod cache;
-mod date;
+pub mod date;
 pub mod deb822;
 mod diff;
 mod digest;

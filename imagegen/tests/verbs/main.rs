@@ -3,4 +3,5 @@
 
 #[path = "../compose/mod.rs"]
 mod compose;
+mod inspect;
 mod verify;

@@ -240,7 +240,6 @@ fn what_is_no_image_is_refused_in_words() {
     std::fs::write(path("text.raw"), "hello").unwrap();
     std::fs::write(path("zeros.raw"), vec![0; 1 << 20]).unwrap();
     std::fs::write(path("larder.raw.zst"), [0x28, 0xB5, 0x2F, 0xFD, 0]).unwrap();
-    let other = compose_on(&Spec::default(), Disks::One, SectorSize::S512, "larder", 0);
     // A disk of somebody else's: all types wiped from the table by hand.
     let words: Vec<_> = [
         "missing.raw",
