@@ -99,15 +99,19 @@ fn whole_disk(path: &str) -> Result<(), (&'static str, &'static str)> {
     Ok(())
 }
 
-/// No two machines answer to one name, and none names itself twice.
+/// No two machines answer to one name, and none names itself twice (but for its own full name).
 fn names(fleet: &Fleet, report: &mut Report) {
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, host) in &fleet.hosts {
-        let own = format!("{name}.{}", host.domain.as_ref().unwrap_or(&fleet.domain));
-        owners.insert(own, name);
-    }
+    let full = |name: &str, host: &Host| {
+        format!("{name}.{}", host.domain.as_ref().unwrap_or(&fleet.domain))
+    };
+    let own = fleet.hosts.iter();
+    let own = own.map(|(name, host)| (full(name, host), name.as_str()));
+    let mut owners: BTreeMap<String, &str> = own.collect();
     for (name, host) in &fleet.hosts {
         for (number, more) in host.names.iter().enumerate() {
+            if *more == full(name, host) {
+                continue;
+            }
             let at = place!["hosts", name, "names", number];
             match owners.insert(more.clone(), name) {
                 None => {}
