@@ -41,7 +41,7 @@ pub(super) struct Image {
     pub(super) esp: Tree,
     /// Label of its ESP's file system.
     pub(super) esp_label: String,
-    file: Arc<File>,
+    image: image::Image<File>,
     parts: Vec<Part>,
 }
 
@@ -88,7 +88,7 @@ impl Image {
 
     fn read(path: &Path, file: Arc<File>) -> Result<Self> {
         let what = path.display();
-        let image = image::Image::read(Arc::clone(&file), path)?;
+        let image = image::Image::read(file, path)?;
         if let Some(defect) = image.table().defects.first() {
             let cut = matches!(
                 defect,
@@ -143,7 +143,7 @@ impl Image {
             esp: esp_tree(&esp)?,
             esp_label: esp.label,
             parts,
-            file,
+            image,
         })
     }
 
@@ -151,25 +151,17 @@ impl Image {
     /// to copy.
     pub(super) fn part(&self, role: Role) -> Option<Region<'_, File>> {
         let part = self.parts.iter().find(|part| part.role == role)?;
-        Some(Region::new(&*self.file, part.start, part.length))
+        Some(Region::new(&**self.image.device(), part.start, part.length))
     }
 
     /// The ranges of [`Image::part`] that may hold something else than zeros.
-    pub(super) fn data(&self, role: Role) -> Result<Vec<Range<u64>>> {
+    pub(super) fn data(&self, role: Role) -> Vec<Range<u64>> {
         let Some(part) = self.parts.iter().find(|part| part.role == role) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        let mut ranges = Vec::new();
-        vm::for_each_extent(&self.file, |start, end| {
-            let start = start.max(part.start);
-            let end = end.min(part.start + part.length);
-            if start < end {
-                ranges.push(start - part.start..end - part.start);
-            }
-            Ok(())
-        })
-        .with_context(|| format!("cannot read {}", self.path.display()))?;
-        Ok(ranges)
+        let ranges = self.image.data_within(part.start..part.start + part.length);
+        let relative = |range: Range<u64>| range.start - part.start..range.end - part.start;
+        ranges.into_iter().map(relative).collect()
     }
 }
 

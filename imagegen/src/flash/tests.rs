@@ -2,6 +2,7 @@
 
 mod compose;
 mod cuts;
+mod faults;
 mod golden;
 mod loops;
 mod refusals;

@@ -134,7 +134,7 @@ fn copy<T: Target + ?Sized>(target: &T, job: &Job<'_>, meter: &Meter) -> Result<
     for partition in copied(job) {
         total += job
             .image
-            .data(partition.role)?
+            .data(partition.role)
             .iter()
             .map(|r| r.end - r.start)
             .sum::<u64>();
@@ -149,7 +149,7 @@ fn copy<T: Target + ?Sized>(target: &T, job: &Job<'_>, meter: &Meter) -> Result<
             .part(partition.role)
             .with_context(|| format!("the image has no {}", what()))?;
         let to = Region::new(target, partition.start, partition.size);
-        for range in job.image.data(partition.role)? {
+        for range in job.image.data(partition.role) {
             let mut at = range.start;
             while at < range.end {
                 let room = PIECE.min((range.end - at) as usize);

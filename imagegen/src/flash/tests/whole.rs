@@ -91,6 +91,13 @@ fn disks_of_all_sizes_and_both_sectors_get_their_layout() {
         }
         assert_ne!(found.header.disk_guid, source.header.disk_guid);
         check_esp(&bench, disk, sector, host);
+        let checks = crate::verify::check(&crate::image::Image::open(disk).unwrap(), None);
+        let failed = checks
+            .iter()
+            .filter(|it| it.outcome == crate::verify::Outcome::Fail);
+        // The boot images of these tests hold no kernel.
+        let failed: Vec<_> = failed.filter(|it| it.part != "ESP").collect();
+        assert!(failed.is_empty(), "{failed:?}");
         if sector == SectorSize::S512 {
             let words = ok("sgdisk", &["-v", disk.to_str().unwrap()]);
             assert!(words.contains("No problems found"), "{words}");
