@@ -259,12 +259,12 @@ fn take(
 ) -> Result<Option<Medium>> {
     let path = &args.disk;
     if let Place::New(size) = place {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .and_then(|file| file.set_len(*size))
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        let cannot = || format!("cannot make {}", path.display());
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        if let Err(error) = file.with_context(cannot)?.set_len(*size) {
+            let _ = std::fs::remove_file(path);
+            return Err(error).with_context(cannot);
+        }
     }
     let sector = planned.sector_size;
     let device = match Device::open_exclusive(path) {

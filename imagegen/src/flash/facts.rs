@@ -155,10 +155,20 @@ impl Facts {
                 ..facts
             });
         }
-        let mut device = open(path, Device::open(path))?;
+        if let Place::Block(name) = place {
+            facts.ask(name, kernel);
+        }
+        let mut device = match open(path, Device::open(path)) {
+            Ok(device) => device,
+            // Who uses it is reason enough, and a better one than that it cannot be read.
+            Err(error) if !facts.uses.is_empty() => {
+                facts.holds = Holds::Other(format!("cannot be looked at ({error:#})"));
+                return Ok(facts);
+            }
+            Err(error) => return Err(error),
+        };
         match place {
-            Place::Block(name) => {
-                facts.name.clone_from(name);
+            Place::Block(_) => {
                 facts.sector_size = device.sector_size();
                 if let Some(asked) = sector
                     && asked.bytes() != u64::from(facts.sector_size)
@@ -169,11 +179,6 @@ impl Facts {
                         facts.sector_size
                     );
                 }
-                let folder = kernel.block(name);
-                facts.model = model(&folder);
-                facts.serial = serial(&folder);
-                facts.read_only = text(&folder.join("ro")).is_some_and(|ro| ro != "0");
-                facts.uses = kernel.uses(name);
             }
             Place::File | Place::New(_) => {
                 device = device.with_sector_size(of_file);
@@ -185,6 +190,21 @@ impl Facts {
         facts.size = ReadAt::size(&device);
         facts.look(&mut device, place, kernel)?;
         Ok(facts)
+    }
+
+    /// What sysfs says of the block device of that kernel name; it need not be opened for that.
+    fn ask(&mut self, name: &str, kernel: &Kernel) {
+        let folder = kernel.block(name);
+        let number = |file: &str| text(&folder.join(file))?.parse::<u64>().ok();
+        name.clone_into(&mut self.name);
+        // sysfs counts in 512 bytes whatever the sectors are.
+        self.size = number("size").unwrap_or_default().saturating_mul(512);
+        let sector = number("queue/logical_block_size").and_then(|size| u32::try_from(size).ok());
+        self.sector_size = sector.unwrap_or(self.sector_size);
+        self.model = model(&folder);
+        self.serial = serial(&folder);
+        self.read_only = number("ro").is_some_and(|ro| ro != 0);
+        self.uses = kernel.uses(name);
     }
 
     /// What is on it.
@@ -210,6 +230,7 @@ impl Facts {
             Verdict::Refuse(reason) => Holds::Other(reason),
         };
         let mut found: Vec<(u32, u64, u64, String)> = Vec::new();
+        let mut unused = false;
         if let Ok(table) = gpt::Table::read(device) {
             let sector = u64::from(table.sector_size);
             found.extend(table.partitions.iter().map(|p| {
@@ -240,6 +261,8 @@ impl Facts {
                 start,
                 size: size.min(self.size.saturating_sub(start)),
             });
+            unused |= label == disk::CAS_PARTITION
+                && matches!(&holds, Ok(probe::Content::Ext4(ext4)) if ext4.is_pristine());
             self.partitions.push(Found {
                 number,
                 start,
@@ -257,6 +280,9 @@ impl Facts {
                     .collect(),
             });
         }
+        if self.holds == Holds::Cas && unused {
+            self.holds = Holds::Other("holds a Larder that was never started".into());
+        }
         Ok(())
     }
 }
@@ -264,8 +290,9 @@ impl Facts {
 /// Says what a refusal to open a device means.
 pub(super) fn open(path: &Path, opened: Result<Device, disk::Error>) -> Result<Device> {
     opened.map_err(|error| {
-        let denied = matches!(&error, disk::Error::Path { cause, .. }
-            if cause.kind() == std::io::ErrorKind::PermissionDenied);
+        let denied = !rustix::process::geteuid().is_root()
+            && matches!(&error, disk::Error::Path { cause, .. }
+                if cause.kind() == std::io::ErrorKind::PermissionDenied);
         let error = anyhow::Error::from(error);
         match denied {
             true => error.context(format!(

@@ -41,6 +41,14 @@ fn paths_that_are_no_disk() {
     let mut args = bench.args("one", "no/folder");
     args.size = Some(3 << 30);
     assert!(error(&args).contains("cannot make"), "{}", error(&args));
+    // More than a file can have.
+    let mut args = bench.args("one", "huge");
+    args.size = Some(1 << 62);
+    let words = error(&args);
+    assert!(
+        words.contains("cannot make") && !args.disk.exists(),
+        "{words}"
+    );
 }
 
 #[test]

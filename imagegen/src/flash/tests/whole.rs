@@ -252,11 +252,23 @@ fn a_flash_goes_over_an_interrupted_one_and_asks_before_it_takes_a_whole_one() {
     args.size = None;
     let words = super::compose::refused(&args);
     assert!(
-        words.contains("/cas of a Larder") && words.contains("--wipe"),
+        words.contains("holds a Larder that was never started") && words.contains("--wipe"),
+        "{words}"
+    );
+    // Once it was started, there may be artifacts.
+    let cas = table(&args.disk, SectorSize::S512)
+        .by_label("cas")
+        .unwrap()
+        .start;
+    let file = File::options().write(true).open(&args.disk).unwrap();
+    file.write_all_at(b"larder-cas\0\0\0\0\0\0", cas + 1024 + 0x78)
+        .unwrap();
+    let words = super::compose::refused(&args);
+    assert!(
+        words.contains("all artifacts in it would be lost"),
         "{words}"
     );
     // Interrupted: everything but the tables.
-    let file = File::options().write(true).open(&args.disk).unwrap();
     file.write_all_at(&[0; 1 << 20], 0).unwrap();
     file.write_all_at(&[0; 1 << 20], (3 << 30) - (1 << 20))
         .unwrap();
