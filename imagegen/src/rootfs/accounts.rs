@@ -34,6 +34,16 @@ const FIXED: &[(&str, u32)] = &[
     ("wheel", 980),
 ];
 
+/// Accounts that maintainer scripts make by hand: package, line of sysusers.d(5).
+const BY_SCRIPTS: &[(&str, &str)] = &[
+    ("openssh-client", "g _ssh -"),
+    ("tpm-udev", "g tss -"),
+    (
+        "tpm-udev",
+        "u tss - \"TPM software stack\" /var/lib/tpm /bin/false",
+    ),
+];
+
 /// Last day of the root account's password change: none has one, and the clock is not asked.
 const NEVER: &str = "*";
 
@@ -53,7 +63,7 @@ struct Accounts {
     groups: BTreeMap<String, (u32, Vec<String>)>,
 }
 
-/// Writes `/etc/passwd`, `group`, `shadow`, `gshadow`, `subuid`, `subgid` and the homes' tmpfiles.
+/// Writes `/etc/passwd`, `group`, `shadow`, `gshadow`, `subuid`, `subgid` and what makes homes.
 ///
 /// # Errors
 /// A malformed master or sysusers line, an id that is nowhere fixed, or two accounts of one id:
@@ -61,7 +71,7 @@ struct Accounts {
 pub(crate) fn apply(root: &mut Root, system: &System) -> Result<()> {
     let mut accounts = Accounts::default();
     accounts.masters(root)?;
-    let sysusers: Vec<(String, String)> = root
+    let mut sysusers: Vec<(String, String)> = root
         .tree
         .below("/usr/lib/sysusers.d")
         .filter(|(path, _)| path.ends_with(".conf"))
@@ -70,6 +80,11 @@ pub(crate) fn apply(root: &mut Root, system: &System) -> Result<()> {
             Some((path.to_string(), text))
         })
         .collect();
+    for (package, line) in BY_SCRIPTS {
+        if root.packages.contains(*package) {
+            sysusers.push((format!("effect of {package}"), (*line).to_string()));
+        }
+    }
     // Groups first: a user's line may name a group of a later file.
     for pass in ["g", "u", "m"] {
         for (path, text) in &sysusers {
@@ -86,7 +101,21 @@ pub(crate) fn apply(root: &mut Root, system: &System) -> Result<()> {
         accounts.person(name, user.uid, &user.groups)?;
     }
     accounts.check()?;
-    accounts.write(root)
+    accounts.write(root)?;
+    homes(root, system)
+}
+
+/// The homes of people, made at boot: they are on state. Those of sysusers.d are their files' care.
+fn homes(root: &mut Root, system: &System) -> Result<()> {
+    let mut text = String::new();
+    for name in system.users.keys() {
+        let _ = writeln!(text, "d /var/home/{name} 0700 {name} {name} -");
+    }
+    if text.is_empty() {
+        return Ok(());
+    }
+    let path = "/usr/lib/tmpfiles.d/larder-homes.conf";
+    root.file(path, 0o644, text, "system.toml users")
 }
 
 impl Accounts {
@@ -242,7 +271,7 @@ impl Accounts {
         users.sort_by_key(|(_, user)| user.uid);
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, (gid, _))| *gid);
-        let (mut passwd, mut shadow, mut homes) = (String::new(), String::new(), String::new());
+        let (mut passwd, mut shadow) = (String::new(), String::new());
         for (name, u) in users {
             let User {
                 uid,
@@ -254,9 +283,6 @@ impl Accounts {
             let _ = writeln!(passwd, "{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}");
             // `*` lets sshd take a key where `!` would mean a locked account.
             let _ = writeln!(shadow, "{name}:{NEVER}:1:0:99999:7:::");
-            if home.starts_with("/var/home/") {
-                let _ = writeln!(homes, "d {home} 0700 {name} {name} -");
-            }
         }
         let (mut group, mut gshadow) = (String::new(), String::new());
         for (name, (gid, members)) in groups {
@@ -276,17 +302,12 @@ impl Accounts {
         for path in ["/etc/subuid", "/etc/subgid"] {
             root.file(path, 0o644, "", origin)?;
         }
-        let homes = format!("d /var/home 0755 root root -\n{homes}");
-        root.file(
-            "/usr/lib/tmpfiles.d/larder-homes.conf",
-            0o644,
-            homes,
-            "system.toml users",
-        )
+        Ok(())
     }
 }
 
-fn fixed(name: &str) -> Result<u32> {
+/// The id that an account has in every image.
+pub(super) fn fixed(name: &str) -> Result<u32> {
     FIXED
         .iter()
         .find(|(n, _)| *n == name)

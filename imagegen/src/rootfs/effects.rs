@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use formats::ldcache;
 use formats::tree::{Kind, Node};
 
-use super::Root;
+use super::{Root, accounts};
 
 /// One effect: the package whose script it stands for, and what it does.
 enum Effect {
@@ -21,13 +21,10 @@ enum Effect {
     Dir(&'static str, u16),
     /// A change of mode.
     Mode(&'static str, u16),
-    /// A change of mode and group id.
-    Group(&'static str, u16, u32),
+    /// A change of mode and group.
+    Group(&'static str, u16, &'static str),
 }
 use Effect::{Copy, Dir, Empty, Group, Link, Mode};
-
-/// Group ids that effects need; `accounts.rs` fixes them.
-const SSH_GID: u32 = 101;
 
 const EFFECTS: &[(&str, &[Effect])] = &[
     (
@@ -75,6 +72,19 @@ const EFFECTS: &[(&str, &[Effect])] = &[
         )],
     ),
     (
+        "libssl3t64",
+        &[
+            // Where OpenSSL looks unless told otherwise; the package openssl would link them.
+            Link("/usr/lib/ssl/certs", "/etc/ssl/certs"),
+            Link("/usr/lib/ssl/private", "/etc/ssl/private"),
+            Link(
+                "/usr/lib/ssl/cert.pem",
+                "/etc/ssl/certs/ca-certificates.crt",
+            ),
+            Dir("/etc/ssl/private", 0o700),
+        ],
+    ),
+    (
         "libpam-modules",
         &[
             Empty("/etc/environment", 0o644),
@@ -83,7 +93,7 @@ const EFFECTS: &[(&str, &[Effect])] = &[
     ),
     (
         "openssh-client",
-        &[Group("/usr/bin/ssh-agent", 0o2755, SSH_GID)],
+        &[Group("/usr/bin/ssh-agent", 0o2755, "_ssh")],
     ),
     ("sudo", &[Mode("/etc/sudoers", 0o440)]),
     (
@@ -110,15 +120,10 @@ const EFFECTS: &[(&str, &[Effect])] = &[
 
 /// Carries the table out and what needs more than a line: certificates, the machine id, shells.
 pub(super) fn apply(root: &mut Root, config: &config::Config) -> Result<()> {
-    let present: std::collections::BTreeSet<String> = root
-        .tree
-        .iter()
-        .filter_map(|(_, node)| node.origin.strip_prefix("package ").map(str::to_string))
-        .collect();
-    for (package, effects) in EFFECTS
-        .iter()
-        .filter(|(package, _)| present.contains(*package))
-    {
+    for (package, effects) in EFFECTS {
+        if !root.packages.contains(*package) {
+            continue;
+        }
         let origin = format!("effect {package}");
         for effect in *effects {
             carry_out(root, effect, &origin).with_context(|| format!("effect of {package}"))?;
@@ -166,8 +171,8 @@ fn carry_out(root: &mut Root, effect: &Effect, origin: &str) -> Result<()> {
                 .get_mut(path)
                 .with_context(|| format!("{path} is not there"))?;
             node.mode = *mode;
-            if let Group(_, _, gid) = effect {
-                node.gid = *gid;
+            if let Group(_, _, group) = effect {
+                node.gid = accounts::fixed(group)?;
             }
             Ok(())
         }

@@ -9,8 +9,15 @@ mod effects;
 mod identity;
 mod modules;
 mod overlay;
+mod state;
+mod status;
+#[cfg(test)]
+mod tests;
+mod trim;
 mod units;
 mod unpack;
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -45,6 +52,8 @@ pub struct Root {
     pub tree: Tree,
     /// Time of what we make, seconds since 1970.
     pub clock: i64,
+    /// Names of the packages that were unpacked into it.
+    packages: BTreeSet<String>,
 }
 
 impl Root {
@@ -53,6 +62,7 @@ impl Root {
         let mut root = Self {
             tree: Tree::new(),
             clock,
+            packages: BTreeSet::new(),
         };
         let origin = "layout";
         root.dir("/", 0o755, origin)?;
@@ -133,7 +143,10 @@ impl Root {
 pub fn assemble(sources: Sources<'_>) -> Result<Tree> {
     let mut root = Root::new(sources.clock)?;
     let config = sources.config;
-    for package in &sources.packages {
+    let control = |package: &Package| package.control.get("control").cloned();
+    let mut controls: Vec<Bytes> = sources.packages.iter().filter_map(control).collect();
+    controls.extend(sources.kernel.controls.iter().cloned());
+    for package in sources.packages {
         unpack::merge(&mut root, package)?;
     }
     modules::apply(&mut root, sources.kernel)?;
@@ -148,49 +161,11 @@ pub fn assemble(sources: Sources<'_>) -> Result<Tree> {
     identity::apply(&mut root, sources.configs, &sources.build)?;
     accounts::apply(&mut root, &config.system)?;
     units::apply(&mut root, &config.image.units)?;
+    state::apply(&mut root)?;
+    status::apply(&mut root, &controls)?;
+    trim::apply(&mut root, &config::trim::Rules::new(&config.image.trim)?)?;
+    // Last, so that it names no library that the rules drop.
     effects::ldconfig(&mut root)?;
-    let rules = config::trim::Rules::new(&config.image.trim)?;
-    trim(&mut root, &rules);
     root.tree.check()?;
     Ok(root.tree)
-}
-
-/// Drops what the rules drop, then folders that this left empty.
-fn trim(root: &mut Root, rules: &config::trim::Rules) {
-    let mut emptied: Vec<String> = Vec::new();
-    root.tree.retain(|path, node| {
-        let package = node.origin.starts_with("package ");
-        let keep = !package || node.kind == Kind::Dir || rules.keeps(path);
-        if !keep {
-            emptied.push(path.to_string());
-        }
-        keep
-    });
-    while let Some(path) = emptied.pop() {
-        let Some(at) = path.rfind('/').filter(|at| *at > 0) else {
-            continue;
-        };
-        let parent = &path[..at];
-        let is_package_dir = root
-            .tree
-            .get(parent)
-            .is_some_and(|node| node.kind == Kind::Dir && node.origin.starts_with("package "));
-        if is_package_dir && root.tree.below(parent).nth(1).is_none() {
-            root.tree.remove(parent);
-            emptied.push(parent.to_string());
-        }
-    }
-    // A hard link to something that was dropped, or a link that leads nowhere any more.
-    let dangling: Vec<String> = root
-        .tree
-        .iter()
-        .filter(|(_, node)| match &node.kind {
-            Kind::Hardlink(target) => root.tree.get(target).is_none(),
-            _ => false,
-        })
-        .map(|(path, _)| path.to_string())
-        .collect();
-    for path in dangling {
-        root.tree.remove(&path);
-    }
 }

@@ -42,6 +42,8 @@ pub struct Kernel {
     modules: Vec<(String, Node)>,
     /// The indexes that depmod would make, and the lists that the package has.
     indexes: BTreeMap<String, Bytes>,
+    /// The `control` files of its packages.
+    pub(super) controls: Vec<Bytes>,
 }
 
 impl Kernel {
@@ -53,6 +55,8 @@ impl Kernel {
         let mut image: Option<(String, Bytes)> = None;
         let mut files: BTreeMap<String, Node> = BTreeMap::new();
         let mut lists = BTreeMap::new();
+        let control = |package: &Package| package.control.get("control").cloned();
+        let controls = packages.iter().filter_map(control).collect();
         for (path, node) in packages.into_iter().flat_map(|package| package.files) {
             let Some(content) = node.content() else {
                 continue;
@@ -87,80 +91,78 @@ impl Kernel {
         } else {
             Flavour::Generic
         };
-        choose(modules, flavour, image, &release, files, lists)
-            .with_context(|| format!("kernel {release}"))
+        let mut kernel = Self {
+            image,
+            release,
+            initrd: Vec::new(),
+            modules: Vec::new(),
+            indexes: lists,
+            controls,
+        };
+        kernel
+            .choose(modules, flavour, files)
+            .with_context(|| format!("kernel {}", kernel.release))?;
+        Ok(kernel)
     }
-}
 
-/// Takes what `image.toml` wants, with all that it depends on.
-fn choose(
-    wanted: &config::Modules,
-    flavour: Flavour,
-    image: Bytes,
-    release: &str,
-    mut files: BTreeMap<String, Node>,
-    mut lists: BTreeMap<String, Bytes>,
-) -> Result<Kernel> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let list = |name: &str| lists.get(name).cloned().unwrap_or_default();
-    let catalog = Catalog::new(Sources {
-        modules: files
-            .iter()
-            .filter_map(|(path, node)| Some((path.clone(), node.content()?.clone())))
-            .collect(),
-        order: list("modules.order"),
-        builtin: list("modules.builtin"),
-        builtin_modinfo: list("modules.builtin.modinfo"),
-    })?;
-    // One configuration serves all kernels: what this one has built in needs no file.
-    let here = |names: &mut dyn Iterator<Item = &str>, key: &str| -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for name in names {
-            if catalog.contains(name) {
-                found.push(name.to_string());
-            } else if !catalog.is_builtin(name) {
-                bail!("image.toml: modules.{key}: {name} is neither a module nor built in");
+    /// Takes what `image.toml` wants, with all that it depends on.
+    fn choose(
+        &mut self,
+        wanted: &config::Modules,
+        flavour: Flavour,
+        mut files: BTreeMap<String, Node>,
+    ) -> Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let list = |name: &str| self.indexes.get(name).cloned().unwrap_or_default();
+        let catalog = Catalog::new(Sources {
+            modules: files
+                .iter()
+                .filter_map(|(path, node)| Some((path.clone(), node.content()?.clone())))
+                .collect(),
+            order: list("modules.order"),
+            builtin: list("modules.builtin"),
+            builtin_modinfo: list("modules.builtin.modinfo"),
+        })?;
+        // One configuration serves all kernels: what this one has built in needs no file.
+        let here = |names: &mut dyn Iterator<Item = &str>, key: &str| -> Result<Vec<String>> {
+            let mut found = Vec::new();
+            for name in names {
+                if catalog.contains(name) {
+                    found.push(name.to_string());
+                } else if !catalog.is_builtin(name) {
+                    bail!("image.toml: modules.{key}: {name} is neither a module nor built in");
+                }
             }
-        }
-        Ok(found)
-    };
-    let initrd = here(&mut wanted.initrd.of(flavour), "initrd")?;
-    let load = here(&mut wanted.load.iter().map(String::as_str), "load")?;
-    let keep = Keep::new(wanted, flavour);
-    let roots: Vec<&str> = catalog
-        .names()
-        .filter(|name| catalog.path(name).is_some_and(|path| keep.keeps(path)))
-        .chain(initrd.iter().chain(&load).map(String::as_str))
-        .collect();
-    let all: BTreeSet<&str> = catalog.closure(&roots, threads)?.into_iter().collect();
+            Ok(found)
+        };
+        let initrd = here(&mut wanted.initrd.of(flavour), "initrd")?;
+        let load = here(&mut wanted.load.iter().map(String::as_str), "load")?;
+        let keep = Keep::new(wanted, flavour);
+        let roots: Vec<&str> = catalog
+            .names()
+            .filter(|name| catalog.path(name).is_some_and(|path| keep.keeps(path)))
+            .chain(initrd.iter().chain(&load).map(String::as_str))
+            .collect();
+        let all: BTreeSet<&str> = catalog.closure(&roots, threads)?.into_iter().collect();
 
-    let initrd: Vec<&str> = initrd.iter().map(String::as_str).collect();
-    let mut for_initrd = Vec::new();
-    for name in catalog.closure(&initrd, threads)? {
-        let path = catalog.path(name).unwrap_or_default();
-        let content = files.get(path).and_then(Node::content);
-        let content = content.with_context(|| format!("module {name} has no file"))?;
-        let plain = inflate(Format::sniff(content), content, LIMIT)
-            .with_context(|| format!("module {path}"))?;
-        for_initrd.push((format!("{name}.ko"), Bytes::from(plain)));
+        let initrd: Vec<&str> = initrd.iter().map(String::as_str).collect();
+        for name in catalog.closure(&initrd, threads)? {
+            let path = catalog.path(name).unwrap_or_default();
+            let content = files.get(path).and_then(Node::content);
+            let content = content.with_context(|| format!("module {name} has no file"))?;
+            let plain = inflate(Format::sniff(content), content, LIMIT)
+                .with_context(|| format!("module {path}"))?;
+            self.initrd.push((format!("{name}.ko"), Bytes::from(plain)));
+        }
+        for (name, data) in catalog.index(|name| all.contains(name), threads)? {
+            self.indexes.insert(name.to_string(), data.into());
+        }
+        self.modules = all
+            .iter()
+            .filter_map(|name| files.remove_entry(catalog.path(name)?))
+            .collect();
+        Ok(())
     }
-    let indexes = catalog.index(|name| all.contains(name), threads)?;
-    lists.extend(
-        indexes
-            .into_iter()
-            .map(|(name, data)| (name.to_string(), data.into())),
-    );
-    let modules = all
-        .iter()
-        .filter_map(|name| files.remove_entry(catalog.path(name)?))
-        .collect();
-    Ok(Kernel {
-        image,
-        release: release.to_string(),
-        initrd: for_initrd,
-        modules,
-        indexes: lists,
-    })
 }
 
 /// Puts the kept modules and their indexes into the root.

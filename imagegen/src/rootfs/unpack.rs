@@ -66,7 +66,7 @@ pub fn unpack(config: &config::Config, system: &[Locked], kernel: &[Locked]) -> 
     let keep = |entry: &deb::Entry<'_>| {
         entry.kind == deb::EntryType::Dir
             || NEEDED.iter().any(|needed| entry.path.starts_with(needed))
-            || rules.keeps(entry.path)
+            || rules.keeps(&usr_merged(entry.path))
     };
     let kernel_keep = |entry: &deb::Entry<'_>| super::modules::wanted(entry.path);
     let mut jobs: Vec<Job<'_>> = Vec::new();
@@ -100,7 +100,7 @@ pub fn unpack_plain(locked: &[Locked]) -> Result<Tree> {
         .collect();
     let mut root = Root::new(0)?;
     for package in run(&jobs)? {
-        merge(&mut root, &package)?;
+        merge(&mut root, package)?;
     }
     Ok(root.tree)
 }
@@ -160,11 +160,13 @@ fn unpack_one(job: &Job<'_>) -> Result<Package> {
 ///
 /// # Errors
 /// Something else is there already, unless a diversion says who wins.
-pub(super) fn merge(root: &mut Root, package: &Package) -> Result<()> {
-    for (path, node) in &package.files {
-        let mut node = node.clone();
+pub(super) fn merge(root: &mut Root, package: Package) -> Result<()> {
+    for (path, mut node) in package.files {
         node.mtime = node.mtime.min(root.clock);
-        let path = usr_merged(path);
+        if let Kind::Hardlink(target) = &mut node.kind {
+            *target = usr_merged(target);
+        }
+        let path = usr_merged(&path);
         let diverted = DIVERSIONS.iter().find(|(at, ..)| *at == path);
         match diverted {
             Some((_, winner, _)) if *winner == package.name => {
@@ -174,6 +176,7 @@ pub(super) fn merge(root: &mut Root, package: &Package) -> Result<()> {
             _ => root.add(&path, node)?,
         }
     }
+    root.packages.insert(package.name);
     Ok(())
 }
 
@@ -234,7 +237,7 @@ mod tests {
             ("/bin", Kind::Symlink("usr/bin".into())),
             ("/lib64/y", Kind::File("2".into())),
         ];
-        merge(&mut root, &package("a", &files)).unwrap();
+        merge(&mut root, package("a", &files)).unwrap();
         assert!(root.tree.get("/usr/lib/x").is_some());
         assert!(root.tree.get("/libexec").is_some());
         assert!(matches!(
@@ -248,11 +251,11 @@ mod tests {
         let mut root = Root::new(10).unwrap();
         merge(
             &mut root,
-            &package("a", &[("/etc/x", Kind::File("1".into()))]),
+            package("a", &[("/etc/x", Kind::File("1".into()))]),
         )
         .unwrap();
         let other = package("b", &[("/etc/x", Kind::File("2".into()))]);
-        let error = format!("{:#}", merge(&mut root, &other).unwrap_err());
+        let error = format!("{:#}", merge(&mut root, other).unwrap_err());
         assert!(
             error.contains("/etc/x") && error.contains("package a") && error.contains("package b")
         );
@@ -263,7 +266,7 @@ mod tests {
         let mut root = Root::new(10).unwrap();
         let mut young = package("a", &[("/etc/x", Kind::File("1".into()))]);
         young.files[0].1.mtime = 99;
-        merge(&mut root, &young).unwrap();
+        merge(&mut root, young).unwrap();
         assert_eq!(root.tree.get("/etc/x").unwrap().mtime, 10);
     }
 }
