@@ -88,10 +88,10 @@ fn install_section(text: &str) -> Vec<(String, String)> {
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
             inside = line == "[Install]";
-        } else if let (true, Some((key, value))) = (inside, line.split_once('=')) {
-            if !line.starts_with(['#', ';']) {
-                found.push((key.trim().to_string(), value.trim().to_string()));
-            }
+        } else if let (true, Some((key, value))) = (inside, line.split_once('='))
+            && !line.starts_with(['#', ';'])
+        {
+            found.push((key.trim().to_string(), value.trim().to_string()));
         }
     }
     found
