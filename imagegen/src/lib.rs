@@ -1,5 +1,6 @@
 //! Builds, checks, inspects and writes Larder images.
 
+pub mod diff;
 pub mod flash;
 mod fleet;
 pub mod image;

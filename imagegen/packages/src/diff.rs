@@ -55,20 +55,22 @@ impl Lock {
 /// What stays the same over versions: a kernel's packages carry theirs in their names.
 fn key(package: &Package) -> String {
     match package.role {
-        Role::Kernel(_) => {
-            let upstream = package.version.split(['-', '~']).next().unwrap_or("");
-            match package.name.find(upstream).filter(|_| !upstream.is_empty()) {
-                // linux-image-, and the flavour after +deb13.
-                Some(at) => {
-                    let rest = package.name[at..]
-                        .split_once('-')
-                        .map_or("", |(_, flavour)| flavour);
-                    format!("{}{rest}", &package.name[..at])
-                }
-                None => package.name.clone(),
-            }
-        }
+        Role::Kernel(_) => stem(&package.name, &package.version),
         _ => package.name.clone(),
+    }
+}
+
+/// The name of a package without the version that it may carry:
+/// `linux-image-6.18.15+deb13-cloud-amd64` of version 6.18.15-1 → `linux-image-cloud-amd64`.
+pub fn stem(name: &str, version: &str) -> String {
+    let upstream = version.split(['-', '~']).next().unwrap_or("");
+    match name.find(upstream).filter(|_| !upstream.is_empty()) {
+        // linux-image-, and the flavour after +deb13.
+        Some(at) => {
+            let rest = name[at..].split_once('-').map_or("", |(_, rest)| rest);
+            format!("{}{rest}", &name[..at])
+        }
+        None => name.to_string(),
     }
 }
 

@@ -45,7 +45,7 @@ mod verify;
 pub mod version;
 
 pub use crate::cache::Cache;
-pub use crate::diff::Diff;
+pub use crate::diff::{Diff, stem};
 pub use crate::digest::Digest;
 pub use crate::error::{Error, Result};
 pub use crate::fetcher::{Fetched, Fetcher, News};

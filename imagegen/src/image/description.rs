@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use formats::gpt::Role;
 use formats::tree::Tree;
 use packages::Digest;
 
+use super::esp::UKIS;
 use super::{Device, Image, Slot, Uki, installed_packages, package_files};
-use crate::manifest::{File, Manifest, Type};
+use crate::manifest::{File, GPT, GPT_BACKUP, Manifest, Type};
 
 /// What an image is.
 #[derive(Clone, Debug)]
@@ -34,6 +36,12 @@ pub struct Description {
     pub root_hash: Digest,
     /// PCR 11 as the boot stub leaves it.
     pub pcr11: Digest,
+    /// Sections of the boot image; a manifest alone knows none.
+    pub sections: BTreeMap<String, Digest>,
+    /// Files of the ESP but for boot images, by path.
+    pub esp: BTreeMap<String, Digest>,
+    /// Sizes of the partitions in bytes, by what they are for.
+    pub partitions: BTreeMap<String, u64>,
     /// The packages by name.
     pub packages: BTreeMap<String, Package>,
     /// Everything in the root by path, see [`by_path`].
@@ -59,10 +67,8 @@ impl Description {
     /// # Errors
     /// No boot image, no root that it boots, or what is wrong with either.
     pub fn of_image<D: Device>(image: &Image<D>, manifest: Option<&Manifest>) -> Result<Self> {
-        let ukis = image
-            .esp()?
-            .ukis()
-            .with_context(|| image.at(formats::gpt::Role::Esp))?;
+        let esp = image.esp()?;
+        let ukis = esp.ukis().with_context(|| image.at(Role::Esp))?;
         let uki = ukis
             .first()
             .with_context(|| format!("{}: no boot image on the ESP", image.path().display()))?;
@@ -80,7 +86,19 @@ impl Description {
             })?;
         let root = image.root(slot)?;
         let manifest = manifest.filter(|manifest| manifest.root_hash.0 == hash.0);
-        Ok(Self::put_together(image.path(), uki, slot, root, manifest))
+        let mut out = Self::put_together(image.path(), uki, slot, root, manifest);
+        out.esp = esp
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), Digest::of(&file.content)))
+            .filter(|(path, _)| !path.starts_with(UKIS))
+            .collect();
+        out.partitions = image
+            .parts()
+            .iter()
+            .map(|part| (part.role.name().to_string(), part.entry.size))
+            .collect();
+        Ok(out)
     }
 
     fn put_together(
@@ -135,6 +153,13 @@ impl Description {
             cmdline: uki.cmdline.clone(),
             root_hash: Digest(slot.root_hash.0),
             pcr11: uki.pcr11,
+            sections: uki
+                .sections
+                .iter()
+                .map(|section| (section.name.clone(), section.sha256))
+                .collect(),
+            esp: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             packages,
             files,
             root: Some(root),
@@ -145,6 +170,19 @@ impl Description {
     pub fn of_manifest(path: &Path, manifest: Manifest) -> Self {
         Self {
             source: path.display().to_string(),
+            sections: BTreeMap::new(),
+            esp: manifest
+                .esp
+                .iter()
+                .map(|file| (file.path.clone(), file.sha256))
+                .filter(|(path, _)| !path.starts_with(UKIS))
+                .collect(),
+            partitions: manifest
+                .parts
+                .iter()
+                .filter(|part| part.name != GPT && part.name != GPT_BACKUP)
+                .map(|part| (part.name.clone(), part.size))
+                .collect(),
             packages: manifest_packages(&manifest),
             id: manifest.id,
             version: manifest.version,

@@ -10,7 +10,7 @@ use formats::region::ReadAt;
 use super::Uki;
 
 /// Folder of the boot images (Boot Loader Specification, type 2).
-const UKIS: &str = "/EFI/Linux/";
+pub(super) const UKIS: &str = "/EFI/Linux/";
 
 /// All that is on an ESP.
 #[derive(Clone, Debug)]

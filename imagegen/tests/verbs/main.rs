@@ -3,5 +3,6 @@
 
 #[path = "../compose/mod.rs"]
 mod compose;
+mod diff;
 mod inspect;
 mod verify;
