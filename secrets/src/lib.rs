@@ -2,9 +2,12 @@
 
 mod budget;
 pub mod clock;
+pub mod credentials;
 mod error;
 pub mod manifest;
+pub mod provider;
 pub mod reference;
+pub mod seal;
 mod secret;
 pub mod transport;
 
@@ -14,3 +17,12 @@ pub use secret::{LARGEST, MemoryError, Secret, protect_process};
 
 /// Where `LoadCredential=` of units points.
 pub const CREDENTIAL_SOCKET: &str = "/run/larder/secrets.sock";
+
+/// Fuzz target: no bytes may panic what reads bytes from outside.
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = text.parse::<reference::Reference>();
+    let _ = manifest::Manifest::parse(&text, "manifest.toml".as_ref());
+    let _ = transport::Origin::parse(&text);
+    provider::fuzz(bytes);
+}

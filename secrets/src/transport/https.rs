@@ -244,7 +244,7 @@ fn tls_error(error: &std::io::Error) -> FetchError {
         Some(error) => FetchError::new(Class::Tls, format!("TLS: {error}")),
         None => FetchError::new(
             Class::Unavailable,
-            format!("the connection broke in the TLS handshake: {error}"),
+            "the connection broke in the TLS handshake",
         ),
     }
 }

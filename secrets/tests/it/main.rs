@@ -1,4 +1,16 @@
 //! Integration tests: the public face of the crate, against doubles of the servers.
 
+// Tests, helpers included, fail by panicking.
+#![allow(clippy::unwrap_used)]
+
+mod age;
+mod connect;
+mod fuzz;
 mod manifest;
+#[cfg(feature = "oracle")]
+mod oracle;
 mod reference;
+mod service_account;
+mod support;
+mod toxic;
+mod vault;
