@@ -1,15 +1,18 @@
 //! Builds, checks, inspects and writes Larder images.
 
 pub mod diff;
+pub mod check;
 pub mod flash;
 mod fleet;
 pub mod image;
 pub mod inspect;
 pub mod layout;
+pub mod lock;
 pub mod manifest;
 pub mod rootfs;
 pub mod run;
 mod size;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod verify;

@@ -71,7 +71,7 @@ dhcp = "ipv4"
 
 #[test]
 fn image_files() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut config = Config::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
     config.system.firewall.allow.push(config::Allow {
         protocol: config::Protocol::Udp,
