@@ -1,5 +1,6 @@
 //! Builds, checks, inspects and writes Larder images.
 
+pub mod build;
 pub mod diff;
 pub mod check;
 pub mod flash;

@@ -1,2 +1,34 @@
-//! `imagegen`: from configs/ to a bootable image.
-fn main() {}
+//! `imagegen`: from a folder of plain configuration to a bootable, verified disk image.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use imagegen::{build, run};
+
+/// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
+///
+/// A folder of plain configuration (configs/) becomes one image for a whole fleet: `check` it,
+/// `lock` its Debian packages, `build` the image, `run` it in QEMU, `flash` it to a disk.
+#[derive(Debug, Parser)]
+#[command(name = "imagegen", version, arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::BuildArgs),
+    Run(run::RunArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Build(args) => build::run(args),
+        Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

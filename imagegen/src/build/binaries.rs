@@ -18,20 +18,32 @@ use sha2::{Digest, Sha256};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What was built and by what.
-pub struct Binaries {
+pub(super) struct Binaries {
     /// `/usr/bin/appliance`.
-    pub appliance: Bytes,
+    pub(super) appliance: Bytes,
     /// `/init` of the initramfs.
-    pub stage1: Bytes,
-    /// First line of `rustc --version --verbose` with its commit, and the C compiler's.
-    pub compiler: String,
+    pub(super) stage1: Bytes,
+    /// First line of `rustc --version` with its commit, and the C compiler's.
+    pub(super) compiler: String,
+    /// The crates that are linked into them; none is known of prebuilt programs.
+    pub(super) crates: Vec<Crate>,
+}
+
+/// A crate in our programs.
+pub(super) struct Crate {
+    /// Name.
+    pub(super) name: String,
+    /// Version.
+    pub(super) version: String,
+    /// Licence expression.
+    pub(super) license: Option<String>,
 }
 
 /// Reads `appliance`, `stage1` and, if it is there, `compiler` from a folder.
 ///
 /// # Errors
 /// A file that is missing or is no ELF program.
-pub fn prebuilt(dir: &Path) -> Result<Binaries> {
+pub(super) fn prebuilt(dir: &Path) -> Result<Binaries> {
     let read = |name: &str| -> Result<Bytes> {
         let path = dir.join(name);
         let data = fs::read(&path).with_context(|| {
@@ -52,14 +64,20 @@ pub fn prebuilt(dir: &Path) -> Result<Binaries> {
         appliance: read("appliance")?,
         stage1: read("stage1")?,
         compiler: compiler.trim().to_string(),
+        crates: Vec::new(),
     })
 }
 
-/// Lays the build packages out as a sysroot below `cache` (once per set of packages).
+/// Lays the build packages (`tree`, asked for only then) out as a sysroot below `cache`, once per
+/// set of packages, which `digests` names.
 ///
 /// # Errors
 /// A file that can't be written.
-pub fn sysroot(tree: &Tree, digests: &[String], cache: &Path) -> Result<PathBuf> {
+pub(super) fn sysroot(
+    tree: impl FnOnce() -> Result<Tree>,
+    digests: &[String],
+    cache: &Path,
+) -> Result<PathBuf> {
     let mut hash = Sha256::new();
     for digest in digests {
         hash.update(digest.as_bytes());
@@ -79,6 +97,7 @@ pub fn sysroot(tree: &Tree, digests: &[String], cache: &Path) -> Result<PathBuf>
         .join("sysroot")
         .join(format!(".{name}.{}", std::process::id()));
     fs::create_dir_all(&temporary).with_context(at)?;
+    let tree = tree()?;
     for (path, node) in tree.iter().filter(|(path, _)| *path != "/") {
         let to = temporary.join(&path[1..]);
         match &node.kind {
@@ -106,7 +125,7 @@ pub fn sysroot(tree: &Tree, digests: &[String], cache: &Path) -> Result<PathBuf>
 ///
 /// # Errors
 /// No cargo or no C compiler on this machine, or a compilation that fails (its output is shown).
-pub fn compile(
+pub(super) fn compile(
     workspace: &Path,
     sysroot: &Path,
     target_dir: &Path,
@@ -153,7 +172,44 @@ pub fn compile(
         appliance: read("release", "appliance")?,
         stage1: read("stage1", "stage1")?,
         compiler: compiler()?,
+        crates: crates(&workspace)?,
     })
+}
+
+/// What `cargo tree` says of the programs' crates, ours left out.
+fn crates(workspace: &Path) -> Result<Vec<Crate>> {
+    let output = Command::new("cargo")
+        .current_dir(workspace)
+        .args(["tree", "--locked", "--package", "appliance", "--package", "stage1"])
+        .args(["--target", TARGET, "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}"])
+        .output()
+        .context("cargo tree did not start")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `serde v1.0.229|MIT OR Apache-2.0`; a path behind the version marks a crate of ours.
+    let mut found: Vec<_> = text
+        .lines()
+        .filter_map(|line| {
+            let (package, license) = line.split_once('|')?;
+            let (name, version) = package.split_once(" v")?;
+            let plain = !version.contains(' ') || version.ends_with("(proc-macro)");
+            let version = version.split(' ').next()?;
+            let license = license.trim().trim_end_matches(" (*)");
+            plain.then(|| (name, version, license))
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    let owned = |(name, version, license): (&str, &str, &str)| Crate {
+        name: name.into(),
+        version: version.into(),
+        license: (!license.is_empty()).then(|| license.into()),
+    };
+    Ok(found.into_iter().map(owned).collect())
 }
 
 /// Flags for C code in dependencies (ring).

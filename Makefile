@@ -1,0 +1,49 @@
+# The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run image flash test test-all test-fast test-qemu lint oracle bench setup-run setup-test
+
+IMAGEGEN := cargo run --quiet --release --package imagegen --
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+run: image ## build the image, boot it in QEMU, show it serving
+	$(IMAGEGEN) run $(ARGS)
+
+image: setup-run ## build build/larder.raw and what belongs to it
+	$(IMAGEGEN) build $(if $(HOST),--host $(HOST))
+
+flash: setup-run ## write the image to a disk: make flash HOST=NAME DISK=/dev/...
+	$(IMAGEGEN) flash --host $(HOST) --disk $(DISK)
+
+test: setup-test test-fast test-qemu ## all tests, one case of each property in QEMU
+
+test-all: setup-test test-fast ## all tests, the full matrices in QEMU
+	LARDER_TEST_ALL=1 $(MAKE) test-qemu oracle
+
+test-fast:
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo test --workspace --exclude qemu-tests --no-fail-fast
+
+test-qemu: image
+	cargo test --package qemu-tests --no-fail-fast
+
+lint: setup-test ## formatting, clippy, licences and bans
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+oracle: setup-test ## the root file system against a real dpkg installation
+	LARDER_ORACLE=1 cargo test --release --package imagegen --test oracle -- --nocapture
+
+bench: image ## speed and size of build and boot, as ratios
+	cargo bench --package imagegen
+
+setup-run:
+	@.ci/setup run
+
+setup-test:
+	@.ci/setup test
