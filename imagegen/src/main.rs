@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use imagegen::{build, run};
+use imagegen::{build, flash, run, verify};
 
 /// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
 ///
 /// A folder of plain configuration (configs/) becomes one image for a whole fleet: `check` it,
 /// `lock` its Debian packages, `build` the image, `run` it in QEMU, `flash` it to a disk.
 #[derive(Debug, Parser)]
-#[command(name = "imagegen", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    name = "imagegen",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -19,12 +24,16 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::BuildArgs),
+    Verify(verify::VerifyArgs),
     Run(run::RunArgs),
+    Flash(flash::FlashArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Build(args) => build::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Flash(args) => flash::run(args),
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -180,8 +180,17 @@ pub(super) fn compile(
 fn crates(workspace: &Path) -> Result<Vec<Crate>> {
     let output = Command::new("cargo")
         .current_dir(workspace)
-        .args(["tree", "--locked", "--package", "appliance", "--package", "stage1"])
-        .args(["--target", TARGET, "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}"])
+        .args([
+            "tree",
+            "--locked",
+            "--package",
+            "appliance",
+            "--package",
+            "stage1",
+        ])
+        .args([
+            "--target", TARGET, "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}",
+        ])
         .output()
         .context("cargo tree did not start")?;
     ensure!(

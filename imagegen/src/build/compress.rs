@@ -44,14 +44,18 @@ pub(super) fn compress<D: ReadAt + Sync + ?Sized>(
             let mut buffer = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(piece) = pieces.get(index) else { return Ok(()) };
+                let Some(piece) = pieces.get(index) else {
+                    return Ok(());
+                };
                 let frames = match piece {
                     Piece::Hole(len) => zeros(*len),
                     Piece::Data(range) => {
                         buffer.resize((range.end - range.start) as usize, 0);
                         image
                             .read_exact_at(&mut buffer, range.start)
-                            .with_context(|| format!("reading the image at byte {}", range.start))?;
+                            .with_context(|| {
+                                format!("reading the image at byte {}", range.start)
+                            })?;
                         encoder.compress(&buffer)?
                     }
                 };
@@ -61,11 +65,15 @@ pub(super) fn compress<D: ReadAt + Sync + ?Sized>(
         };
         let handles: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         for handle in handles {
-            handle.join().map_err(|_| anyhow::anyhow!("a compressing thread panicked"))??;
+            handle
+                .join()
+                .map_err(|_| anyhow::anyhow!("a compressing thread panicked"))??;
         }
         Ok(())
     })?;
-    let ordered = done.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let ordered = done
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
     ordered.out.flush()?;
     Ok(ordered.written)
 }
@@ -134,13 +142,20 @@ struct Ordered<'w> {
 
 impl<'w> Ordered<'w> {
     fn new(out: &'w mut (dyn Write + Send)) -> Self {
-        Self { out, waiting: std::collections::BTreeMap::new(), next: 0, written: 0 }
+        Self {
+            out,
+            waiting: std::collections::BTreeMap::new(),
+            next: 0,
+            written: 0,
+        }
     }
 
     fn give(&mut self, index: usize, frames: Vec<u8>) -> Result<()> {
         self.waiting.insert(index, frames);
         while let Some(frames) = self.waiting.remove(&self.next) {
-            self.out.write_all(&frames).context("writing the compressed image")?;
+            self.out
+                .write_all(&frames)
+                .context("writing the compressed image")?;
             self.written += frames.len() as u64;
             self.next += 1;
         }
@@ -178,7 +193,10 @@ mod tests {
         round_trip(BLOCK, &[]);
         round_trip(BLOCK + 1, &[]);
         round_trip(PIECE + 5, &[0..PIECE + 5]);
-        round_trip(3 * PIECE, &[10..20, 4096..PIECE + 4097, 3 * PIECE - 1..3 * PIECE]);
+        round_trip(
+            3 * PIECE,
+            &[10..20, 4096..PIECE + 4097, 3 * PIECE - 1..3 * PIECE],
+        );
     }
 
     #[test]

@@ -9,13 +9,13 @@ use formats::tree::{Kind, Node, Tree};
 const LOADER_CONF: &str = "timeout 0\neditor no\nauto-firmware no\n";
 
 /// Path of the boot loader that any firmware starts (UEFI 2.10, 3.5.1.1).
-pub(crate) const BOOT_LOADER: &str = "/EFI/BOOT/BOOTX64.EFI";
+const BOOT_LOADER: &str = "/EFI/BOOT/BOOTX64.EFI";
 
 /// Tries that an image has before the boot loader gives it up (Automatic Boot Assessment).
 const TRIES: u32 = 3;
 
 /// Path of an image's UKI on the ESP.
-pub(crate) fn uki_path(id: &str, version: &str) -> String {
+pub(super) fn uki_path(id: &str, version: &str) -> String {
     format!("/EFI/Linux/{id}_{version}+{TRIES}.efi")
 }
 
@@ -38,7 +38,15 @@ pub(super) fn tree(contents: Contents<'_>) -> Result<Tree> {
         tree.insert(path, Node::new(kind, 0o700, "esp"))?;
         Ok(())
     };
-    for folder in ["/", "/EFI", "/EFI/BOOT", "/EFI/Linux", "/larder", "/loader", "/loader/credentials"] {
+    for folder in [
+        "/",
+        "/EFI",
+        "/EFI/BOOT",
+        "/EFI/Linux",
+        "/larder",
+        "/loader",
+        "/loader/credentials",
+    ] {
         put(folder, Kind::Dir)?;
     }
     put("/loader/loader.conf", Kind::File(LOADER_CONF.into()))?;

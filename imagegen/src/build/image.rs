@@ -103,10 +103,16 @@ pub(super) fn write(parts: &Parts<'_>, outputs: &Outputs, steps: &Steps) -> Resu
     add(&mut data, &root.data, place.start);
     steps.done(&format!("root file system, {} MiB", root.bytes() >> 20));
 
-    let parameters = verity::Parameters { salt: SALT.to_vec(), uuid: seed("root-verity-uuid") };
+    let parameters = verity::Parameters {
+        salt: SALT.to_vec(),
+        uuid: seed("root-verity-uuid"),
+    };
     let tree = verity::build(&region, root.blocks, Some(&root.data), &parameters)?;
     let place = partition(&places, Role::RootAVerity)?;
-    anyhow::ensure!(tree.bytes.len() as u64 <= place.size, "the hash tree does not fit");
+    anyhow::ensure!(
+        tree.bytes.len() as u64 <= place.size,
+        "the hash tree does not fit"
+    );
     put(&file, &mut data, &tree.bytes, place.start)?;
     steps.done(&format!("hash tree, root hash {}", tree.root_hash));
 
@@ -126,8 +132,12 @@ pub(super) fn write(parts: &Parts<'_>, outputs: &Outputs, steps: &Steps) -> Resu
         volume_id: u32::from_le_bytes(first4(seed("ESP-volume").as_bytes())),
         clock,
     };
-    let written = fat::write(&files, &options, &Region::new(&file, place.start, place.size))
-        .context("the ESP")?;
+    let written = fat::write(
+        &files,
+        &options,
+        &Region::new(&file, place.start, place.size),
+    )
+    .context("the ESP")?;
     add(&mut data, &written.data, place.start);
 
     for role in [Role::State, Role::Cas] {
@@ -165,7 +175,13 @@ fn cas_disk(parts: &Parts<'_>, outputs: &Outputs) -> Result<Disk> {
     let layout = Layout::cas_disk(size, SectorSize::S512, id, layout::CAS_MIN)?;
     let file = outputs.cas(layout.disk_size)?;
     let mut data = Extents::new();
-    pristine(&file, &mut data, partition(&layout, Role::Cas)?, id, parts.sources.clock)?;
+    pristine(
+        &file,
+        &mut data,
+        partition(&layout, Role::Cas)?,
+        id,
+        parts.sources.clock,
+    )?;
     finish(file, layout, data)
 }
 
@@ -204,7 +220,11 @@ fn pristine(
 /// The UKI, and PCR 11 after it was started.
 fn uki(parts: &Parts<'_>, cmdline: &str) -> Result<(Vec<u8>, Value)> {
     let sources = parts.sources;
-    let initrd = initramfs::pack(&sources.binaries.stage1, &sources.initrd_modules, sources.clock)?;
+    let initrd = initramfs::pack(
+        &sources.binaries.stage1,
+        &sources.initrd_modules,
+        sources.clock,
+    )?;
     let public = parts.key.map(PolicyKey::public_pem);
     let mut uki = Uki {
         stub: &sources.boot_stub,
@@ -230,7 +250,9 @@ fn cmdline(words: &[String], root_hash: &RootHash) -> String {
 }
 
 fn partition(layout: &Layout, role: Role) -> Result<&gpt::Partition> {
-    layout.get(role).with_context(|| format!("the layout has no partition {}", role.name()))
+    layout
+        .get(role)
+        .with_context(|| format!("the layout has no partition {}", role.name()))
 }
 
 fn put(file: &File, data: &mut Extents, bytes: &[u8], offset: u64) -> Result<()> {

@@ -30,7 +30,11 @@ pub(super) fn pack(stage1: &Bytes, modules: &[Module], clock: i64) -> Result<Vec
     put("/init", Kind::File(stage1.clone()), 0o755)?;
     let mut list = String::new();
     for module in modules {
-        put(&format!("/modules/{}", module.name), Kind::File(module.content.clone()), 0o644)?;
+        put(
+            &format!("/modules/{}", module.name),
+            Kind::File(module.content.clone()),
+            0o644,
+        )?;
         list.push_str(&module.name);
         list.push('\n');
     }

@@ -24,8 +24,6 @@ use clap::Args;
 
 use crate::run::parse_size;
 
-pub(crate) use esp::{BOOT_LOADER, uki_path};
-
 /// Build the image: rootless, reproducible, from locked packages.
 ///
 /// Writes larder.raw (sparse, bootable), larder.raw.zst, larder.manifest.json (hashes and origin of
@@ -85,12 +83,19 @@ pub struct BuildArgs {
 pub fn run(args: BuildArgs) -> Result<ExitCode> {
     let steps = steps::Steps::start();
     let config = config::Config::load(&args.configs)?;
-    let kernel = args.kernel.clone().unwrap_or_else(|| config.image.kernel.default.clone());
+    let kernel = args
+        .kernel
+        .clone()
+        .unwrap_or_else(|| config.image.kernel.default.clone());
     let host = match &args.host {
         Some(name) => Some(find_host(&config, name)?),
         None => None,
     };
-    let key = args.pcr_key.as_deref().map(pcr_policy::PolicyKey::read).transpose()?;
+    let key = args
+        .pcr_key
+        .as_deref()
+        .map(pcr_policy::PolicyKey::read)
+        .transpose()?;
     let outputs = outputs::Outputs::prepare(&args.out)?;
 
     let sources = sources::gather(&args, &config, &kernel, &steps)?;
@@ -111,10 +116,20 @@ pub fn run(args: BuildArgs) -> Result<ExitCode> {
 
 fn find_host<'a>(config: &'a config::Config, name: &'a str) -> Result<(&'a str, &'a config::Host)> {
     let hosts = &config.fleet.hosts;
-    let known = || hosts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let known = || {
+        hosts
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = hosts.get_key_value(name);
-    let (name, entry) =
-        found.with_context(|| format!("--host {name}: the fleet has no such host; it has {}", known()))?;
+    let (name, entry) = found.with_context(|| {
+        format!(
+            "--host {name}: the fleet has no such host; it has {}",
+            known()
+        )
+    })?;
     ensure!(!name.is_empty(), "--host: a host needs a name");
     Ok((name, entry))
 }

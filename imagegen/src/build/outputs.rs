@@ -45,12 +45,18 @@ impl Outputs {
         let lock = File::open(dir).with_context(at)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("{}: another build is at work in it", dir.display()))?;
-        let outputs = Self { dir: dir.to_path_buf(), _lock: lock };
+        let outputs = Self {
+            dir: dir.to_path_buf(),
+            _lock: lock,
+        };
         for name in [RAW, CAS, ZST, SBOM, MANIFEST] {
             let path = dir.join(name);
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_dir() => {
-                    bail!("{} is a folder; the build writes a file of that name", path.display())
+                    bail!(
+                        "{} is a folder; the build writes a file of that name",
+                        path.display()
+                    )
                 }
                 Ok(meta) if meta.file_type().is_block_device() => bail!(
                     "{} is a block device; build into a folder, then use `imagegen flash`",
@@ -111,10 +117,19 @@ impl Outputs {
                     compress::compress(file, layout.disk_size, data, LEVEL, threads, &mut out)
                         .with_context(at)?;
                 let sha256 = Digest(out.hash.finalize().into());
-                outputs.push(Output { name: ZST.into(), size, sha256 });
+                outputs.push(Output {
+                    name: ZST.into(),
+                    size,
+                    sha256,
+                });
             }
-            let described = describe.join().map_err(|_| anyhow::anyhow!("hashing panicked"))?;
-            Ok(Manifest { outputs, ..described? })
+            let described = describe
+                .join()
+                .map_err(|_| anyhow::anyhow!("hashing panicked"))?;
+            Ok(Manifest {
+                outputs,
+                ..described?
+            })
         })?;
         self.write(MANIFEST, &manifest.to_json()?)?;
         self.write(SBOM, &sbom(sources, &manifest))?;
@@ -140,7 +155,12 @@ impl Outputs {
             }
         }
         let path = self.dir.join(RAW);
-        steps.done(&format!("{} ({} {})", path.display(), manifest.id, manifest.version));
+        steps.done(&format!(
+            "{} ({} {})",
+            path.display(),
+            manifest.id,
+            manifest.version
+        ));
         Ok(())
     }
 
@@ -167,7 +187,10 @@ struct Hashing {
 
 impl Hashing {
     fn new(file: File) -> Self {
-        Self { file, hash: sha2::Sha256::new() }
+        Self {
+            file,
+            hash: sha2::Sha256::new(),
+        }
     }
 }
 
@@ -251,24 +274,43 @@ fn parts(image: &Image) -> Result<Vec<Part>> {
     let Disk { file, layout, data } = &image.disk;
     let part = |name: &str, offset: u64, size: u64, content: u64| -> Result<Part> {
         let sha256 = hash(file, offset, content)?;
-        Ok(Part { name: name.into(), offset, size, content, sha256 })
+        Ok(Part {
+            name: name.into(),
+            offset,
+            size,
+            content,
+            sha256,
+        })
     };
     let mut parts = Vec::new();
     let tables = layout.encode()?;
     let [(start, head), (tail_start, tail)] = &tables;
-    parts.push(part(manifest::GPT, *start, head.len() as u64, head.len() as u64)?);
+    parts.push(part(
+        manifest::GPT,
+        *start,
+        head.len() as u64,
+        head.len() as u64,
+    )?);
     for place in &layout.partitions {
         let content = match place.role {
             Role::RootA => image.root_bytes,
             Role::RootAVerity => image.tree_bytes,
             _ => {
-                let last = data.iter().filter(|r| r.start < place.end() && r.end > place.start).last();
+                let last = data
+                    .iter()
+                    .filter(|r| r.start < place.end() && r.end > place.start)
+                    .last();
                 last.map_or(0, |range| range.end.min(place.end()) - place.start)
             }
         };
         parts.push(part(place.role.name(), place.start, place.size, content)?);
     }
-    parts.push(part(manifest::GPT_BACKUP, *tail_start, tail.len() as u64, tail.len() as u64)?);
+    parts.push(part(
+        manifest::GPT_BACKUP,
+        *tail_start,
+        tail.len() as u64,
+        tail.len() as u64,
+    )?);
     Ok(parts)
 }
 

@@ -54,17 +54,23 @@ impl PolicyKey {
         let pair = match &key {
             PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
-            _ => bail!("{}: a TPM checks policies by RSA; make one by `openssl genrsa 2048`", at()),
+            _ => bail!(
+                "{}: a TPM checks policies by RSA; make one by `openssl genrsa 2048`",
+                at()
+            ),
         };
         let pair = pair.map_err(|error| anyhow::anyhow!("no usable RSA key: {error}"));
-        Ok(Self { pair: pair.with_context(at)? })
+        Ok(Self {
+            pair: pair.with_context(at)?,
+        })
     }
 
     /// SubjectPublicKeyInfo (RFC 5280) around the PKCS#1 key.
     fn public_der(&self) -> Vec<u8> {
         // SEQUENCE { OID rsaEncryption, NULL } and a BIT STRING without unused bits.
         const ALGORITHM: [u8; 15] = [
-            0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+            0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05,
+            0x00,
         ];
         let mut bits = vec![0];
         bits.extend(self.pair.public_key().as_ref());
@@ -91,11 +97,19 @@ impl PolicyKey {
     pub(super) fn sign(&self, value: Value) -> Result<String> {
         let mut sha256 = Vec::new();
         for words in PHASES {
-            let policy = words.iter().fold(value, |value, word| value.phase(word)).policy();
+            let policy = words
+                .iter()
+                .fold(value, |value, word| value.phase(word))
+                .policy();
             let mut signature = vec![0; self.pair.public().modulus_len()];
             // PKCS#1 v1.5 is deterministic; the generator only blinds.
             self.pair
-                .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &policy, &mut signature)
+                .sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    &policy,
+                    &mut signature,
+                )
                 .map_err(|_| anyhow::anyhow!("the PCR policy cannot be signed"))?;
             sha256.push(Signed {
                 pcrs: [PCR],
@@ -115,7 +129,11 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     if len < 0x80 {
         out.push(len as u8);
     } else {
-        let bytes: Vec<u8> = len.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
+        let bytes: Vec<u8> = len
+            .to_be_bytes()
+            .into_iter()
+            .skip_while(|b| *b == 0)
+            .collect();
         out.push(0x80 | bytes.len() as u8);
         out.extend(bytes);
     }
@@ -134,8 +152,15 @@ mod tests {
     use super::*;
 
     fn openssl(args: &[&str]) -> Vec<u8> {
-        let output = Command::new("openssl").args(args).output().expect("openssl runs");
-        assert!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("openssl")
+            .args(args)
+            .output()
+            .expect("openssl runs");
+        assert!(
+            output.status.success(),
+            "openssl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     }
 
@@ -160,11 +185,19 @@ mod tests {
             assert_eq!(entry["pol"], hex(&policy));
             assert_eq!(entry["pcrs"], serde_json::json!([11]));
             let sig = entry["sig"].as_str().unwrap();
-            let sig = base64::engine::general_purpose::STANDARD.decode(sig).unwrap();
+            let sig = base64::engine::general_purpose::STANDARD
+                .decode(sig)
+                .unwrap();
             std::fs::write(at("policy"), policy).unwrap();
             std::fs::write(at("sig"), sig).unwrap();
             let said = openssl(&[
-                "dgst", "-sha256", "-verify", &at("public.pem"), "-signature", &at("sig"), &at("policy"),
+                "dgst",
+                "-sha256",
+                "-verify",
+                &at("public.pem"),
+                "-signature",
+                &at("sig"),
+                &at("policy"),
             ]);
             assert_eq!(said, b"Verified OK\n");
         }
@@ -174,9 +207,20 @@ mod tests {
     fn other_keys_are_refused_in_words() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
-        openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path.to_str().unwrap()]);
+        openssl(&[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            path.to_str().unwrap(),
+        ]);
         let error = format!("{:#}", PolicyKey::read(&path).err().unwrap());
-        assert!(error.contains("RSA") && error.contains("key.pem"), "{error}");
+        assert!(
+            error.contains("RSA") && error.contains("key.pem"),
+            "{error}"
+        );
         std::fs::write(&path, "nonsense").unwrap();
         assert!(PolicyKey::read(&path).is_err());
     }

@@ -97,7 +97,13 @@ fn relation(from: &str, kind: &str, to: &str) -> Value {
 
 /// What an SPDX identifier may hold: letters, digits, `.` and `-`.
 fn plain(name: &str) -> String {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let keep = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
     name.chars().map(keep).collect()
 }
 
@@ -121,7 +127,12 @@ mod tests {
 
     #[test]
     fn a_document_names_every_package_once_with_its_purl() {
-        let image = Image { id: "larder", version: "1+2", root_hash: "ab", created: "T".into() };
+        let image = Image {
+            id: "larder",
+            version: "1+2",
+            root_hash: "ab",
+            created: "T".into(),
+        };
         let item = |name: &str, version: &str| Item {
             name: name.into(),
             version: version.into(),

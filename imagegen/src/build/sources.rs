@@ -59,7 +59,11 @@ pub(super) fn gather(
     let (lock, files) = fetch(args, config, kernel, &cache, steps)?;
     let clock = i64::try_from(lock.date).context("the lock's date")?;
     let of = |wanted: fn(&Role) -> bool| -> Files {
-        files.iter().filter(|(p, _)| wanted(&p.role)).cloned().collect()
+        files
+            .iter()
+            .filter(|(p, _)| wanted(&p.role))
+            .cloned()
+            .collect()
     };
     let (system, build, linux) = (
         of(|role| *role == Role::System),
@@ -85,12 +89,19 @@ pub(super) fn gather(
     let (boot_stub, boot_loader) = (efi("linuxx64.efi.stub")?, efi("systemd-bootx64.efi")?);
     let kernel = unpacked.kernel;
     if !kernel.missing.is_empty() {
-        steps.warn(&format!("kernel {} has no {}", kernel.release, kernel.missing.join(", ")));
+        steps.warn(&format!(
+            "kernel {} has no {}",
+            kernel.release,
+            kernel.missing.join(", ")
+        ));
     }
     let initrd_modules = kernel
         .initrd
         .iter()
-        .map(|(name, content)| Module { name: name.clone(), content: content.clone() })
+        .map(|(name, content)| Module {
+            name: name.clone(),
+            content: content.clone(),
+        })
         .collect();
     let (linux_image, uname) = (kernel.image.clone(), kernel.release.clone());
     let root = rootfs::assemble(rootfs::Sources {
@@ -110,7 +121,11 @@ pub(super) fn gather(
     steps.done(&format!("root, {} files", root.len()));
     Ok(Sources {
         osrel: rootfs::osrel(&root)?,
-        packages: system.into_iter().chain(linux).map(|(package, _)| package).collect(),
+        packages: system
+            .into_iter()
+            .chain(linux)
+            .map(|(package, _)| package)
+            .collect(),
         lock,
         binaries,
         root,
@@ -143,7 +158,10 @@ fn fetch(
         );
     }
     if lock.kernel(kernel).next().is_none() {
-        bail!("the lock has no kernel {kernel}; it has {}", lock.kernels().join(", "));
+        bail!(
+            "the lock has no kernel {kernel}; it has {}",
+            lock.kernels().join(", ")
+        );
     }
     let mut roles = vec![Role::System, Role::Kernel(kernel.to_string())];
     if args.binaries.is_none() {

@@ -16,7 +16,10 @@ pub(super) struct Steps {
 
 impl Steps {
     pub(super) fn start() -> Self {
-        Self { started: Instant::now(), terminal: Arc::new(Terminal::default()) }
+        Self {
+            started: Instant::now(),
+            terminal: Arc::new(Terminal::default()),
+        }
     }
 
     /// Says that something is done.
