@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use imagegen::{build, flash, run, verify};
+use imagegen::{build, flash, inspect, run, verify};
 
 /// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
 ///
@@ -24,6 +24,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::BuildArgs),
+    Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Run(run::RunArgs),
     Flash(flash::FlashArgs),
@@ -32,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Build(args) => build::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Flash(args) => flash::run(args),
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),

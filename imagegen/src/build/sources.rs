@@ -88,13 +88,6 @@ pub(super) fn gather(
     };
     let (boot_stub, boot_loader) = (efi("linuxx64.efi.stub")?, efi("systemd-bootx64.efi")?);
     let kernel = unpacked.kernel;
-    if !kernel.missing.is_empty() {
-        steps.warn(&format!(
-            "kernel {} has no {}",
-            kernel.release,
-            kernel.missing.join(", ")
-        ));
-    }
     let initrd_modules = kernel
         .initrd
         .iter()
