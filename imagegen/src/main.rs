@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use imagegen::{build, flash, inspect, run, verify};
+use imagegen::{build, diff, flash, inspect, run, verify};
 
 /// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
 ///
@@ -26,6 +26,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Diff(diff::DiffArgs),
     Run(run::RunArgs),
     Flash(flash::FlashArgs),
 }
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Flash(args) => flash::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
