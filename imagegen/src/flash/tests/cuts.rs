@@ -249,6 +249,21 @@ fn nor_does_one_on_sectors_of_4096_bytes() {
 }
 
 #[test]
+fn nor_over_a_table_of_the_other_sector_size() {
+    let bench = Bench::new("2.0");
+    image(&bench.path("old.raw"), "1.0", Disks::One);
+    let old = System::new(&bench, "old.raw", "two", SectorSize::S4096);
+    let new = System::new(&bench, "larder.raw", "one", SectorSize::S512);
+    let base = base(&bench, Some(&old));
+    let log = record(&bench, &base, &new, false);
+    let [none, before, after] = outcomes(&bench, &base, &log, &[&old, &new]);
+    assert!(
+        none > 20 && before > 2 && after > 2,
+        "{none} {before} {after}"
+    );
+}
+
+#[test]
 fn without_flushes_it_would() {
     let bench = Bench::new("2.0");
     let new = System::new(&bench, "larder.raw", "one", SectorSize::S512);
