@@ -55,6 +55,11 @@ pub fn image_files(config: &Config) -> Vec<File> {
             "dns",
             dns(&system.dns),
         ),
+        file(
+            "/etc/systemd/zram-generator.conf",
+            "zram",
+            zram(&system.zram),
+        ),
         file("/etc/larder/mounts", "filesystems", mounts(system)),
         File {
             mode: 0o440,
@@ -76,13 +81,6 @@ pub fn image_files(config: &Config) -> Vec<File> {
                 lines(&config.image.modules.load),
             )
         });
-    }
-    if system.zram.size_mib > 0 {
-        files.push(file(
-            "/etc/systemd/zram-generator.conf",
-            "zram",
-            zram(&system.zram),
-        ));
     }
     for (name, user) in &system.users {
         if !user.keys.is_empty() {
@@ -142,8 +140,12 @@ fn tmpfiles(system: &System) -> String {
     )
 }
 
-/// zram-generator.conf(5); sizes in MiB.
+/// zram-generator.conf(5); sizes in MiB. The file of the package, which this one hides, makes a
+/// device.
 fn zram(zram: &Zram) -> String {
+    if zram.size_mib == 0 {
+        return "# No zram.\n".into();
+    }
     format!(
         "[zram0]\nzram-size = min(ram * {} / 100, {})\ncompression-algorithm = {}\n",
         zram.memory_percent, zram.size_mib, zram.algorithm
