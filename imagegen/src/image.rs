@@ -25,6 +25,7 @@ use formats::verity::RootHash;
 
 pub use description::{Description, Package, by_path};
 pub use esp::{Esp, EspFile, tries_left};
+pub(crate) use facts::STATUS;
 pub use facts::{Installed, Units, installed_packages, package_files, units};
 pub use uki::{Section, Uki};
 

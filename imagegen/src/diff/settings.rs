@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use formats::tree::{Node, Tree};
 use serde::Serialize;
 
+use crate::image::STATUS;
+
 /// Where sysctl.d(5) files are, the weaker folder first.
 const SYSCTL: [&str; 2] = ["/usr/lib/sysctl.d", "/etc/sysctl.d"];
 /// Larder's configuration.
@@ -23,14 +25,12 @@ pub struct SettingChange {
     pub new: Option<String>,
 }
 
-/// What dpkg knows; what changes there is told package by package.
-const DPKG: &str = "/var/lib/dpkg/";
-
-/// Whether what changes in a file is told in another way than line by line.
+/// Whether what changes in a file is told in another way than line by line: setting by setting, or
+/// package by package.
 pub(super) fn covers(path: &str) -> bool {
     let below = |folder: &str| path.strip_prefix(folder)?.strip_prefix('/');
     let is_sysctl = |folder: &str| below(folder).is_some_and(|name| name.ends_with(".conf"));
-    path.starts_with(DPKG)
+    STATUS.contains(&path)
         || SYSCTL.iter().any(|folder| is_sysctl(folder))
         || below(LARDER).is_some_and(|name| name.ends_with(".toml"))
 }

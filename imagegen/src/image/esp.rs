@@ -179,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn versions_compare_by_number() {
+        assert!(natural("larder_1.10") > natural("larder_1.9"));
+        assert!(natural("larder_2025.1") < natural("larder_2025.1.1"));
+        assert!(natural("larder_99999999999999999999999") > natural("larder_1"));
+    }
+
+    #[test]
     fn tries_are_read_off_the_name() {
         assert_eq!(tries_left("/EFI/Linux/larder_1+3.efi"), Some(3));
         assert_eq!(tries_left("/EFI/Linux/larder_1+0-3.efi"), Some(0));

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use formats::tree::{Kind, Node, Tree};
 use packages::deb822;
 
-/// Where dpkg keeps what is installed (dpkg(1)).
-const STATUS: &str = "/var/lib/dpkg/status";
+/// Where dpkg keeps what is installed (dpkg(1)), and where the image does, which has no /var.
+pub(crate) const STATUS: [&str; 2] = ["/var/lib/dpkg/status", "/usr/lib/sysimage/dpkg/status"];
 /// Where dpkg keeps which files belong to a package.
 const INFO: &str = "/var/lib/dpkg/info";
 /// Folders of units, the stronger one first (systemd.unit(5)).
@@ -25,7 +25,9 @@ pub struct Installed {
 
 /// The packages that dpkg's status file names as installed, sorted by name; empty without one.
 pub fn installed_packages(root: &Tree) -> Vec<Installed> {
-    let Some(status) = root.get(STATUS).and_then(Node::content) else {
+    // One may be a link to the other.
+    let content = |path: &&str| root.get(path).and_then(Node::content);
+    let Some(status) = STATUS.iter().find_map(content) else {
         return Vec::new();
     };
     let status = String::from_utf8_lossy(status);
@@ -152,7 +154,10 @@ mod tests {
                       Architecture: amd64\n\nPackage: gone\nStatus: deinstall ok config-files\n\
                       Version: 1\nArchitecture: all\n\nPackage: bash\n\
                       Status: install ok installed\nVersion: 5.2\nArchitecture: amd64\n";
-        let root = tree(&[(STATUS, Kind::File(status.into()))]);
+        let root = tree(&[
+            (STATUS[0], Kind::Hardlink(STATUS[1].into())),
+            (STATUS[1], Kind::File(status.into())),
+        ]);
         let names: Vec<_> = installed_packages(&root)
             .into_iter()
             .map(|p| format!("{} {} {}", p.name, p.version, p.arch))

@@ -1,18 +1,16 @@
 //! `--direct`: the kernel of an image without its firmware and boot loader.
 
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use formats::pe::Pe;
-use formats::region::{ReadAt, Region};
-use formats::{fat, gpt};
 use vm::Kernel;
+
+use crate::image::{Image, tries_left};
 
 /// Takes kernel, initramfs and command line out of the image's UKI and puts them into `folder`.
 pub(crate) fn kernel(image: &Path, folder: &Path) -> Result<Kernel> {
-    let disk = File::open(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let parts = read_uki(&disk).with_context(|| image.display().to_string())?;
+    let parts = read_uki(&Image::open(image)?).with_context(|| image.display().to_string())?;
     let write = |name, content: &[u8]| {
         let path = folder.join(name);
         std::fs::write(&path, content)
@@ -33,26 +31,23 @@ struct Parts {
     cmdline: String,
 }
 
-/// Reads the newest UKI of a disk.
-fn read_uki<D: ReadAt + ?Sized>(disk: &D) -> Result<Parts> {
-    let table = gpt::read(disk, None)?;
-    let esp = table
-        .by_label("ESP")
-        .context("the disk has no partition labelled ESP")?;
-    let esp = Region::new(disk, esp.start, esp.size);
-    let volume = fat::Volume::open(&esp, fat::Limits::default()).context("the ESP")?;
-    let names = volume.list().context("the ESP")?;
-    let entry = newest(&names).context("the ESP has no UKI in EFI/Linux that may boot")?;
-    let file = volume.content(entry).with_context(|| entry.path.clone())?;
-    let uki = Pe::parse(&file, "the UKI").with_context(|| entry.path.clone())?;
+/// Reads the UKI that the boot loader would start.
+fn read_uki(image: &Image) -> Result<Parts> {
+    let esp = image.esp()?;
+    let files = esp.uki_files();
+    let file = files
+        .first()
+        .filter(|file| tries_left(&file.path) != Some(0))
+        .context("the ESP has no UKI in EFI/Linux that may boot")?;
+    let uki = Pe::parse(&file.content, "the UKI").with_context(|| file.path.clone())?;
     let section = |name| {
         let section = uki
             .section(name)
-            .with_context(|| format!("{}: no {name}", entry.path))?;
+            .with_context(|| format!("{}: no {name}", file.path))?;
         Ok::<_, anyhow::Error>(section.content().to_vec())
     };
     let Ok(cmdline) = String::from_utf8(section(".cmdline")?) else {
-        bail!("{}: the command line is no text", entry.path)
+        bail!("{}: the command line is no text", file.path)
     };
     // Sections may be padded.
     let cmdline = cmdline.trim_end_matches('\0').trim().to_owned();
@@ -63,48 +58,13 @@ fn read_uki<D: ReadAt + ?Sized>(disk: &D) -> Result<Parts> {
     })
 }
 
-/// The UKI that sd-boot would choose: of those with tries left, the one of the highest version.
-fn newest(entries: &[fat::Entry]) -> Option<&fat::Entry> {
-    entries
-        .iter()
-        .filter(|entry| !entry.folder)
-        .filter_map(|entry| {
-            let name = entry
-                .path
-                .strip_prefix("/EFI/Linux/")?
-                .strip_suffix(".efi")?;
-            // `larder_1.2+0-3`: version, tries left, tries done.
-            let (version, tries) = name.split_once('+').unwrap_or((name, "1"));
-            let gone = tries == "0" || tries.starts_with("0-");
-            Some((!gone, natural(version), entry))
-        })
-        .max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)))
-        .map(|(_, _, entry)| entry)
-}
-
-/// A key by which 1.10 comes after 1.9: pieces of text, and of digits as numbers.
-fn natural(version: &str) -> Vec<(u64, String)> {
-    let mut key = Vec::new();
-    let mut rest = version;
-    while !rest.is_empty() {
-        let text = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let digits = &rest[text..];
-        let end = digits
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(digits.len());
-        // More digits than a number holds: all such versions are as high as each other.
-        key.push((0, rest[..text].to_owned()));
-        key.push((digits[..end].parse().unwrap_or(u64::MAX), String::new()));
-        rest = &digits[end..];
-    }
-    key
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use formats::fat;
     use formats::gpt::{Disks, Layout, Request, Role, SectorSize};
+    use formats::region::Region;
     use formats::tree::{Kind, Node, Tree};
 
     use super::*;
@@ -198,12 +158,5 @@ mod tests {
             blank.contains("blank.raw") && blank.contains("no partition table"),
             "{blank}"
         );
-    }
-
-    #[test]
-    fn versions_compare_by_number() {
-        assert!(natural("larder_1.10") > natural("larder_1.9"));
-        assert!(natural("larder_2025.1") < natural("larder_2025.1.1"));
-        assert!(natural("larder_99999999999999999999999") > natural("larder_1"));
     }
 }
