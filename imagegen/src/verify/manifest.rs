@@ -34,6 +34,20 @@ pub(super) fn check<D: Device>(
         );
         return;
     };
+    let holds = slot.holds.clone().unwrap_or_default();
+    if (&holds.0, &holds.1) != (&manifest.id, &manifest.version) {
+        checks.fail(
+            PART,
+            format!(
+                "it is that of {} {}, {} is labelled {}_{}",
+                manifest.id,
+                manifest.version,
+                slot.role.name(),
+                holds.0,
+                holds.1
+            ),
+        );
+    }
     boot_image(manifest, boots, checks);
     esp(manifest, boots, checks);
     if let Some(files) = files {

@@ -4,5 +4,6 @@
 #[path = "../compose/mod.rs"]
 mod compose;
 mod diff;
+mod hostile;
 mod inspect;
 mod verify;
