@@ -1,8 +1,8 @@
 //! Builds, checks, inspects and writes Larder images.
 
 pub mod build;
-pub mod diff;
 pub mod check;
+pub mod diff;
 pub mod flash;
 mod fleet;
 pub mod image;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use imagegen::{build, diff, flash, inspect, run, verify};
+use imagegen::{build, check, diff, flash, inspect, lock, run, verify};
 
 /// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
 ///
@@ -23,6 +23,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::CheckArgs),
+    Lock(lock::LockArgs),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -33,6 +35,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Check(args) => check::run(args),
+        Command::Lock(args) => lock::run(args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),

@@ -208,7 +208,7 @@ fn crates(workspace: &Path) -> Result<Vec<Crate>> {
             let plain = !version.contains(' ') || version.ends_with("(proc-macro)");
             let version = version.split(' ').next()?;
             let license = license.trim().trim_end_matches(" (*)");
-            plain.then(|| (name, version, license))
+            plain.then_some((name, version, license))
         })
         .collect();
     found.sort_unstable();

@@ -19,10 +19,11 @@ mod steps;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
-use crate::run::parse_size;
+use crate::fleet;
+use crate::size::parse_size;
 
 /// Build the image: rootless, reproducible, from locked packages.
 ///
@@ -88,7 +89,7 @@ pub fn run(args: BuildArgs) -> Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| config.image.kernel.default.clone());
     let host = match &args.host {
-        Some(name) => Some(find_host(&config, name)?),
+        Some(name) => Some((name.as_str(), fleet::host(&args.configs, name)?)),
         None => None,
     };
     let key = args
@@ -112,24 +113,4 @@ pub fn run(args: BuildArgs) -> Result<ExitCode> {
     )?;
     outputs.finish(&sources, image, !args.no_compress, &steps)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn find_host<'a>(config: &'a config::Config, name: &'a str) -> Result<(&'a str, &'a config::Host)> {
-    let hosts = &config.fleet.hosts;
-    let known = || {
-        hosts
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let found = hosts.get_key_value(name);
-    let (name, entry) = found.with_context(|| {
-        format!(
-            "--host {name}: the fleet has no such host; it has {}",
-            known()
-        )
-    })?;
-    ensure!(!name.is_empty(), "--host: a host needs a name");
-    Ok((name, entry))
 }

@@ -11,7 +11,7 @@ use super::BuildArgs;
 use super::binaries::{self, Binaries};
 use super::initramfs::Module;
 use super::steps::Steps;
-use crate::rootfs;
+use crate::{lock, rootfs};
 
 /// Where Debian's systemd-boot-efi has its programs.
 const EFI: &str = "/usr/lib/systemd/boot/efi";
@@ -141,19 +141,19 @@ fn fetch(
     cache: &Cache,
     steps: &Steps,
 ) -> Result<(Lock, Files)> {
-    let path = args.configs.join("packages.lock");
-    let lock = Lock::load(&path)?;
-    let request = request(config)?;
-    if lock.request != request.digest() {
+    let path = args.configs.join(lock::NAME);
+    let locked = Lock::load(&path)?;
+    let request = lock::request(&config.image.packages);
+    if locked.request != request.digest() {
         bail!(
             "{} was made for other packages than image.toml asks for; run `imagegen lock`",
             path.display()
         );
     }
-    if lock.kernel(kernel).next().is_none() {
+    if locked.kernel(kernel).next().is_none() {
         bail!(
             "the lock has no kernel {kernel}; it has {}",
-            lock.kernels().join(", ")
+            locked.kernels().join(", ")
         );
     }
     let mut roles = vec![Role::System, Role::Kernel(kernel.to_string())];
@@ -161,7 +161,7 @@ fn fetch(
         roles.push(Role::Build);
     }
     let fetcher = Fetcher::new(args.mirror.clone(), cache.clone(), steps.terminal.clone());
-    let fetched = fetcher.fetch_or_renew(&lock, &roles, &request, args.locked)?;
+    let fetched = fetcher.fetch_or_renew(&locked, &roles, &request, args.locked)?;
     steps.terminal.done();
     if let Some(diff) = &fetched.renewed {
         steps.warn(&format!(
@@ -197,12 +197,4 @@ fn workspace() -> Result<PathBuf> {
                 here.display()
             )
         })
-}
-
-/// What `image.toml` asks the archive for.
-fn request(config: &config::Config) -> Result<packages::Request> {
-    // Both types have the shape of the table `packages`; the one knows no archive, the other no
-    // configuration.
-    let table = serde_json::to_value(&config.image.packages)?;
-    Ok(serde_json::from_value(table)?)
 }
