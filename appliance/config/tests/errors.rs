@@ -79,6 +79,12 @@ environment = "staging"
 region = "eu"
 domain = "example.org"
 disks.cas = "sdb"
+network.links = [{ name = "ens3", addresses = ["203.0.113.7/24", "10.0.0.7/8"] }]
+[hosts.three]
+environment = "staging"
+region = "eu"
+domain = "example.org"
+network.links = [{ name = "ens3", addresses = ["203.0.113.7/24", "10.0.0.7/8"] }]
 "#
         )
     );

@@ -1,10 +1,12 @@
 //! `fleet.toml`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::load::{File, Report, Step, place};
 use crate::{Fleet, Host};
 
+use super::shapes::Prefixed;
 use super::{network, shapes};
 
 impl File for Fleet {
@@ -23,6 +25,7 @@ impl File for Fleet {
             check_host(name, host, report);
         }
         names(self, report);
+        addresses(self, report);
     }
 }
 
@@ -129,5 +132,37 @@ fn names(fleet: &Fleet, report: &mut Report) {
                 ),
             }
         }
+    }
+}
+
+/// No two machines have one public address; private ones may be of different networks.
+fn addresses(fleet: &Fleet, report: &mut Report) {
+    let mut owners: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    for (name, host) in &fleet.hosts {
+        for (link, found) in host.network.links.iter().enumerate() {
+            for (number, text) in found.addresses.iter().enumerate() {
+                let address = Prefixed::parse(text).ok().map(|found| found.address);
+                let Some(address) = address.filter(|address| !private(*address)) else {
+                    continue;
+                };
+                // Twice on one host is said where the host is checked.
+                if let Some(other) = owners.insert(address, name)
+                    && other != name
+                {
+                    report.wrong(
+                        place!["hosts", name, "network", "links", link, "addresses", number],
+                        format!("{address} is an address of host {other:?}, too"),
+                        "each public address for one machine",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
     }
 }
