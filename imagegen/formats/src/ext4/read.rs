@@ -305,3 +305,46 @@ pub fn fuzz(bytes: &[u8]) {
         let _ = reader.tree();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::{Options, write};
+    use crate::region::Memory;
+    use uuid::Uuid;
+
+    #[test]
+    fn bent_file_systems_end_in_words() {
+        let mut tree = Tree::new();
+        let mut put = |path: &str, kind| {
+            let mut node = Node::new(kind, 0o755, "");
+            node.xattrs.insert("user.x".into(), vec![1; 300]);
+            tree.insert(path, node).unwrap();
+        };
+        put("/", Kind::Dir);
+        put("/dir", Kind::Dir);
+        put("/dir/file", Kind::File(vec![7; 9000].into()));
+        put("/dir/link", Kind::Symlink("x/".repeat(40)));
+        // Every other block is a hole: extents in blocks of their own.
+        let mut holes = vec![0; 20 * 4096];
+        for block in holes.chunks_mut(8192) {
+            block[0] = 1;
+        }
+        put("/holes", Kind::File(holes.into()));
+        put("/null", Kind::CharDevice(1, 3));
+        let options = Options {
+            uuid: Uuid::nil(),
+            hash_seed: Uuid::nil(),
+            label: "seed".into(),
+            clock: 0,
+            max_bytes: u64::MAX,
+        };
+        let out = Memory::new(0);
+        write(&tree, &options, &out).unwrap();
+        let seed = out.into_inner();
+        let whole = crate::region::Padded::new(&seed, 1 << 30);
+        let reader = Reader::open_checking(&whole, Limits::default(), false).unwrap();
+        assert_eq!(reader.tree().unwrap().len(), tree.len() + 1);
+        crate::fuzzing::mutate_for(std::time::Duration::from_secs(2), &[seed], fuzz);
+    }
+}

@@ -487,14 +487,15 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// For fuzzing: any bytes as a volume, of which everything is read.
+/// For fuzzing: any bytes as a volume (zeros follow them), of which everything is read.
 pub fn fuzz(bytes: &[u8]) {
     let limits = Limits {
         entries: 1000,
         depth: 8,
         file: 1 << 20,
     };
-    let Ok(volume) = Volume::open(bytes, limits) else {
+    let device = crate::region::Padded::new(bytes, 64 << 20);
+    let Ok(volume) = Volume::open(&device, limits) else {
         return;
     };
     let Ok(entries) = volume.list() else {
@@ -502,5 +503,67 @@ pub fn fuzz(bytes: &[u8]) {
     };
     for entry in entries.iter().filter(|entry| !entry.folder) {
         let _ = volume.content(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fat::{Options, write};
+    use crate::gpt::SectorSize;
+    use crate::region::{Extents, Memory};
+    use crate::tree::{Kind, Node, Tree};
+
+    #[test]
+    fn bent_volumes_end_in_words() {
+        let mut tree = Tree::new();
+        for folder in ["/", "/EFI", "/EFI/a folder with a long name"] {
+            tree.insert(folder, Node::new(Kind::Dir, 0o755, ""))
+                .unwrap();
+        }
+        for (path, len) in [
+            ("/EFI/A.EFI", 3000),
+            ("/EFI/a folder with a long name/b", 1),
+        ] {
+            let kind = Kind::File(vec![7; len].into());
+            tree.insert(path, Node::new(kind, 0o644, "")).unwrap();
+        }
+        let options = Options {
+            size: 34 << 20,
+            sector: SectorSize::S512,
+            label: "SEED".into(),
+            volume_id: 1,
+            clock: 0,
+        };
+        let out = Memory::new(34 << 20);
+        let summary = write(&tree, &options, &out).unwrap();
+        let volume = out.into_inner();
+        assert_eq!(
+            Volume::open(&volume, Limits::default())
+                .unwrap()
+                .list()
+                .unwrap()
+                .len(),
+            4
+        );
+        // What was written, which is little, is bent; then it goes back to its places.
+        let gather = |extents: &Extents| -> Vec<u8> {
+            let ranges = extents.iter();
+            ranges
+                .flat_map(|range| volume[range.start as usize..range.end as usize].to_vec())
+                .collect()
+        };
+        let end = summary.data.iter().last().unwrap().end as usize;
+        let seed = gather(&summary.data);
+        crate::fuzzing::mutate_for(std::time::Duration::from_secs(2), &[seed], |bytes| {
+            let mut bent = volume[..end].to_vec();
+            let mut rest = bytes;
+            for range in summary.data.iter() {
+                let len = ((range.end - range.start) as usize).min(rest.len());
+                bent[range.start as usize..][..len].copy_from_slice(&rest[..len]);
+                rest = &rest[len..];
+            }
+            fuzz(&bent);
+        });
     }
 }

@@ -196,3 +196,20 @@ pub fn fuzz(bytes: &[u8]) {
     let root = RootHash([0; DIGEST]);
     let _ = verify(&data[..], bytes, &root);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bent_hash_trees_end_in_words() {
+        let parameters = Parameters {
+            salt: vec![1; 32],
+            uuid: Uuid::nil(),
+        };
+        let data = vec![0; 4 * BLOCK];
+        let tree = super::super::build(&data, 4, None, &parameters).unwrap();
+        assert!(verify(&data, &tree.bytes, &tree.root_hash).is_ok());
+        crate::fuzzing::mutate_for(std::time::Duration::from_secs(1), &[tree.bytes], fuzz);
+    }
+}

@@ -146,7 +146,7 @@ impl<D: ReadAt + ?Sized> Reader<'_, D> {
         if u16_at(node, 0) != EXTENT_MAGIC || count > max || usize::from(max) > room {
             return Err(bad("a node of the extent tree is none"));
         }
-        if above.map_or(depth > MAX_DEPTH, |above| depth + 1 != above) {
+        if depth > MAX_DEPTH || above.is_some_and(|above| depth + 1 != above) {
             return Err(bad("the extent tree's depth is wrong"));
         }
         for entry in node[12..].chunks_exact(12).take(count.into()) {
