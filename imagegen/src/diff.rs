@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::image::{Description, Image};
 use crate::manifest::Manifest;
+use crate::output;
 
 pub use changes::{Attribute, Changes, FileChange, PackageChange, Source, UnitChanges};
 pub use settings::SettingChange;
@@ -53,9 +54,9 @@ pub fn run(args: DiffArgs) -> Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&changes)?);
+        output::print_json(&changes)?;
     } else {
-        print!("{}", changes.text(args.all));
+        output::print(&changes.text(args.all))?;
     }
     Ok(match changes.is_empty() {
         true => ExitCode::SUCCESS,

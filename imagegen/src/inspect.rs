@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::image::Image;
 use crate::manifest::Manifest;
+use crate::output;
 
 pub use report::{FileSize, PackageSize, Partition, Report, Size};
 
@@ -51,9 +52,9 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
     };
     let report = Report::of(&image, manifest.as_ref());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::print_json(&report)?;
     } else {
-        print!("{}", report.text(args.all));
+        output::print(&report.text(args.all))?;
     }
     Ok(match report.problems.is_empty() {
         true => ExitCode::SUCCESS,

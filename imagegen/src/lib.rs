@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod layout;
 pub mod lock;
 pub mod manifest;
+mod output;
 pub mod rootfs;
 pub mod run;
 mod size;

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::image::{Device, Image};
 use crate::manifest::Manifest;
+use crate::output;
 use crate::size;
 
 /// Check whether an image or disk is whole, byte for byte where it has a checksum.
@@ -143,10 +144,10 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     };
     let checks = check(&image, manifest.as_ref());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&checks)?);
+        output::print_json(&checks)?;
     } else {
-        println!("{}, {}", args.image.display(), size::show(image.size()));
-        print!("{}", checks.text());
+        let head = format!("{}, {}\n", args.image.display(), size::show(image.size()));
+        output::print(&(head + &checks.text()))?;
     }
     Ok(match checks.failures() {
         0 => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use formats::gpt::{Disks, Role, SectorSize};
 use formats::pcr;
 use formats::pe::{Measured, Pe};
 use imagegen::image::Image;
+use imagegen::manifest::Manifest;
 
 /// Runs a reference tool that must be content; gives back what it printed.
 fn ok(program: &str, args: &[&str]) -> String {
@@ -165,4 +166,15 @@ fn the_built_image() {
         PathBuf::from,
     );
     every_tool_is_content(&path);
+    let manifest = Manifest::load(&Manifest::path_beside(&path)).unwrap();
+    let image = Image::open(&path).unwrap();
+    let checks = imagegen::verify::check(&image, Some(&manifest));
+    assert_eq!(checks.failures(), 0, "{}", checks.text());
+    let report = imagegen::inspect::Report::of(&image, Some(&manifest));
+    assert_eq!(report.problems, [""; 0]);
+    let unknown = report.origins.iter().find(|(origin, _)| origin.is_empty());
+    assert_eq!(unknown, None, "every file has an origin");
+    let long = report.text(true);
+    let long = long.lines().find(|line| line.chars().count() > 100);
+    assert_eq!(long, None);
 }

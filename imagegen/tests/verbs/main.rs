@@ -4,6 +4,7 @@
 #[path = "../compose/mod.rs"]
 mod compose;
 mod diff;
+mod help;
 mod hostile;
 mod inspect;
 mod verify;
