@@ -125,9 +125,8 @@ fn run(jobs: &[Job<'_>]) -> Result<Vec<Package>> {
         }
         Ok(())
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             worker
                 .join()
@@ -142,13 +141,22 @@ fn run(jobs: &[Job<'_>]) -> Result<Vec<Package>> {
     Ok(done.into_iter().map(|(_, package)| package).collect())
 }
 
+fn threads() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(processors).unwrap_or(u32::MAX).min(16)
+}
+
 fn unpack_one(job: &Job<'_>) -> Result<Package> {
     let (package, path) = job.locked;
     let at = || format!("package {} ({})", package.name, path.display());
     let deb = fs::read(path).with_context(at)?;
     let origin = format!("package {}", package.name);
-    let unpacked =
-        deb::unpack(&deb, &origin, &deb::Options::default(), job.keep).with_context(at)?;
+    // The kernel is as large as all other packages together: one thread alone would be last.
+    let options = deb::Options {
+        threads: threads(),
+        ..deb::Options::default()
+    };
+    let unpacked = deb::unpack(&deb, &origin, &options, job.keep).with_context(at)?;
     Ok(Package {
         name: package.name.clone(),
         files: unpacked.files,
