@@ -44,9 +44,6 @@ const BY_SCRIPTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Last day of the root account's password change: none has one, and the clock is not asked.
-const NEVER: &str = "*";
-
 #[derive(Clone, Debug)]
 struct User {
     uid: u32,
@@ -54,13 +51,25 @@ struct User {
     gecos: String,
     home: String,
     shell: String,
+    /// A service: nobody logs in as it.
+    service: bool,
+    /// `u!` of sysusers.d: not even with a key.
+    expired: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Group {
+    gid: u32,
+    members: Vec<String>,
+    /// Of sysusers.d, not of Debian's masters.
+    service: bool,
 }
 
 /// The account database while it is put together.
 #[derive(Debug, Default)]
 struct Accounts {
     users: BTreeMap<String, User>,
-    groups: BTreeMap<String, (u32, Vec<String>)>,
+    groups: BTreeMap<String, Group>,
 }
 
 /// Writes `/etc/passwd`, `group`, `shadow`, `gshadow`, `subuid`, `subgid` and what makes homes.
@@ -127,8 +136,11 @@ impl Accounts {
                 fields.len() == 4,
                 "group.master: {line:?} has not four fields"
             );
-            self.groups
-                .insert(fields[0].into(), (fields[2].parse()?, Vec::new()));
+            let group = Group {
+                gid: fields[2].parse()?,
+                ..Group::default()
+            };
+            self.groups.insert(fields[0].into(), group);
         }
         for line in root.text("/usr/share/base-passwd/passwd.master")?.lines() {
             let f: Vec<&str> = line.split(':').collect();
@@ -141,6 +153,8 @@ impl Accounts {
                     gecos: f[4].into(),
                     home: f[5].into(),
                     shell: f[6].into(),
+                    service: false,
+                    expired: false,
                 },
             );
         }
@@ -149,8 +163,11 @@ impl Accounts {
 
     fn sysusers_line(&mut self, pass: &str, line: &str) -> Result<()> {
         let words = words(line);
-        let (kind, name) = match words.as_slice() {
-            [kind, name, ..] => (kind.trim_end_matches('!'), name.as_str()),
+        let (kind, name, expired) = match words.as_slice() {
+            [kind, name, ..] => {
+                let plain = kind.trim_end_matches('!');
+                (plain, name.as_str(), plain != kind)
+            }
             _ => bail!("a line needs a type and a name"),
         };
         let word = |n: usize| words.get(n).map(String::as_str).filter(|w| *w != "-");
@@ -168,7 +185,7 @@ impl Accounts {
                 self.groups
                     .get_mut(group)
                     .with_context(|| format!("group {group} is not declared"))?
-                    .1
+                    .members
                     .push(name.to_string());
                 Ok(())
             }
@@ -188,7 +205,7 @@ impl Accounts {
                     "" => {
                         let id = uid.to_string();
                         self.group(name, Some(&id))?;
-                        self.groups[name].0
+                        self.groups[name].gid
                     }
                     other => match other.parse() {
                         Ok(gid) => gid,
@@ -196,16 +213,19 @@ impl Accounts {
                             self.groups
                                 .get(other)
                                 .with_context(|| format!("group {other} is not declared"))?
-                                .0
+                                .gid
                         }
                     },
                 };
+                let shell = word(5).unwrap_or("/usr/sbin/nologin");
                 let user = User {
                     uid,
                     gid,
                     gecos: word(3).unwrap_or("").into(),
                     home: word(4).unwrap_or("/").into(),
-                    shell: word(5).unwrap_or("/usr/sbin/nologin").into(),
+                    shell: shell.into(),
+                    service: !shell.ends_with("sh"),
+                    expired,
                 };
                 self.users.insert(name.into(), user);
                 Ok(())
@@ -219,7 +239,12 @@ impl Accounts {
                 Some(id) => id.parse().with_context(|| format!("group id {id:?}"))?,
                 None => fixed(name)?,
             };
-            self.groups.insert(name.into(), (gid, Vec::new()));
+            let group = Group {
+                gid,
+                members: Vec::new(),
+                service: true,
+            };
+            self.groups.insert(name.into(), group);
         }
         Ok(())
     }
@@ -230,12 +255,16 @@ impl Accounts {
             !self.users.contains_key(name),
             "user {name} of system.toml is there already"
         );
-        self.groups.insert(name.into(), (uid, Vec::new()));
+        let group = Group {
+            gid: uid,
+            ..Group::default()
+        };
+        self.groups.insert(name.into(), group);
         for group in groups {
             self.groups
                 .get_mut(group)
                 .with_context(|| format!("user {name}: there is no group {group}"))?
-                .1
+                .members
                 .push(name.into());
         }
         let home = format!("/var/home/{name}");
@@ -245,6 +274,8 @@ impl Accounts {
             gecos: String::new(),
             home,
             shell: "/bin/bash".into(),
+            service: false,
+            expired: false,
         };
         self.users.insert(name.into(), user);
         Ok(())
@@ -258,7 +289,7 @@ impl Accounts {
             }
         }
         let mut by_gid = BTreeMap::new();
-        for (name, (gid, _)) in &self.groups {
+        for (name, Group { gid, .. }) in &self.groups {
             if let Some(other) = by_gid.insert(gid, name) {
                 bail!("groups {other} and {name} both have gid {gid}");
             }
@@ -270,7 +301,7 @@ impl Accounts {
         let mut users: Vec<_> = self.users.iter().collect();
         users.sort_by_key(|(_, user)| user.uid);
         let mut groups: Vec<_> = self.groups.iter().collect();
-        groups.sort_by_key(|(_, (gid, _))| *gid);
+        groups.sort_by_key(|(_, group)| group.gid);
         let (mut passwd, mut shadow) = (String::new(), String::new());
         for (name, u) in users {
             let User {
@@ -279,18 +310,25 @@ impl Accounts {
                 gecos,
                 home,
                 shell,
+                ..
             } = u;
             let _ = writeln!(passwd, "{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}");
-            // `*` lets sshd take a key where `!` would mean a locked account.
-            let _ = writeln!(shadow, "{name}:{NEVER}:1:0:99999:7:::");
+            // Nobody has a password. The day of its last change is long past, and no clock is asked;
+            // `!` marks an account as locked, which some programs take as no key either.
+            let expires = if u.expired { "1" } else { "" };
+            let _ = match u.service {
+                true => writeln!(shadow, "{name}:!*:1:::::{expires}:"),
+                false => writeln!(shadow, "{name}:*:1:0:99999:7:::"),
+            };
         }
         let (mut group, mut gshadow) = (String::new(), String::new());
-        for (name, (gid, members)) in groups {
-            let members = members.join(",");
+        for (name, g) in groups {
+            let (gid, members) = (g.gid, g.members.join(","));
+            let password = if g.service { "!*" } else { "*" };
             let _ = writeln!(group, "{name}:x:{gid}:{members}");
-            let _ = writeln!(gshadow, "{name}:*::{members}");
+            let _ = writeln!(gshadow, "{name}:{password}::{members}");
         }
-        let shadow_gid = self.groups.get("shadow").map_or(42, |(gid, _)| *gid);
+        let shadow_gid = self.groups.get("shadow").map_or(42, |group| group.gid);
         let origin = "effect passwd";
         root.file("/etc/passwd", 0o644, passwd, origin)?;
         root.file("/etc/group", 0o644, group, origin)?;
@@ -362,7 +400,11 @@ mod tests {
     #[test]
     fn users_get_fixed_ids_and_groups() {
         let mut a = Accounts::default();
-        a.groups.insert("nogroup".into(), (65534, vec![]));
+        let nogroup = Group {
+            gid: 65534,
+            ..Group::default()
+        };
+        a.groups.insert("nogroup".into(), nogroup);
         for pass in ["g", "u", "m"] {
             for line in [
                 "u! systemd-network - \"Network\"",
@@ -376,10 +418,14 @@ mod tests {
             }
         }
         assert_eq!(a.users["systemd-network"].uid, 997);
-        assert_eq!(a.groups["systemd-network"].0, 997);
+        assert_eq!(a.groups["systemd-network"].gid, 997);
+        assert!(a.users["systemd-network"].expired && !a.users["sshd"].expired);
         assert_eq!((a.users["sshd"].uid, a.users["sshd"].gid), (996, 65534));
         assert_eq!(a.users["cache"].gid, 990);
-        assert_eq!(a.groups["wheel"], (980, vec!["sshd".to_string()]));
+        assert_eq!(
+            (a.groups["wheel"].gid, a.groups["wheel"].members.join(",")),
+            (980, "sshd".into())
+        );
         a.check().unwrap();
         let err = a.sysusers_line("u", "u newcomer - \"x\"").unwrap_err();
         assert!(

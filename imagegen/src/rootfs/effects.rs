@@ -97,6 +97,19 @@ const EFFECTS: &[(&str, &[Effect])] = &[
     ),
     ("sudo", &[Mode("/etc/sudoers", 0o440)]),
     (
+        // What tmpfiles.d would do in /etc and /root at boot, which are sealed then.
+        "systemd",
+        &[
+            Mode("/etc/credstore", 0o700),
+            Mode("/etc/credstore.encrypted", 0o700),
+            Link("/etc/default/locale", "../locale.conf"),
+            Link("/etc/vconsole.conf", "default/keyboard"),
+            Dir("/root/.ssh", 0o700),
+            // Its /home is no link.
+            Link("/etc/tmpfiles.d/home.conf", "/dev/null"),
+        ],
+    ),
+    (
         "systemd-resolved",
         &[Link(
             "/etc/resolv.conf",
@@ -118,6 +131,10 @@ const EFFECTS: &[(&str, &[Effect])] = &[
     ),
 ];
 
+/// What update-shells makes of the shells of bash and dash.
+const SHELLS: &str = "# /etc/shells: valid login shells\n/bin/sh\n/usr/bin/sh\n/bin/bash\n\
+    /usr/bin/bash\n/bin/rbash\n/usr/bin/rbash\n/usr/bin/dash\n";
+
 /// Carries the table out and what needs more than a line: certificates, the machine id, shells.
 pub(super) fn apply(root: &mut Root, config: &config::Config) -> Result<()> {
     for (package, effects) in EFFECTS {
@@ -132,12 +149,7 @@ pub(super) fn apply(root: &mut Root, config: &config::Config) -> Result<()> {
     certificates(root)?;
     // stage1 binds the machine id of state over it; without a file there is nothing to bind to.
     root.file("/etc/machine-id", 0o444, "", "effect systemd")?;
-    root.file(
-        "/etc/shells",
-        0o644,
-        "/bin/sh\n/bin/bash\n/usr/bin/sh\n/usr/bin/bash\n",
-        "effect debianutils",
-    )?;
+    root.file("/etc/shells", 0o644, SHELLS, "effect debianutils")?;
     // systemd looks at its time stamp when the clock is behind it.
     root.file("/usr/lib/clock-epoch", 0o644, "", "effect clock")?;
     let target = "/usr/lib/systemd/system/multi-user.target";

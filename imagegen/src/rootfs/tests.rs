@@ -103,11 +103,15 @@ fn packages() -> Vec<Package> {
         ),
         package(
             "systemd",
-            vec![(
-                "/usr/lib/sysusers.d/basic.conf",
-                0o644,
-                text("g systemd-journal - -\nu! systemd-network - \"Network\"\n"),
-            )],
+            vec![
+                (
+                    "/usr/lib/sysusers.d/basic.conf",
+                    0o644,
+                    text("g systemd-journal - -\nu! systemd-network - \"Network\"\n"),
+                ),
+                ("/etc/credstore", 0o755, Kind::Dir),
+                ("/etc/credstore.encrypted", 0o755, Kind::Dir),
+            ],
         ),
         tools,
     ]
@@ -190,6 +194,15 @@ fn a_small_root_has_what_packages_effects_and_configuration_give() {
     assert!(passwd.contains("cache:x:990:990:"), "{passwd}");
     let shadow = get("/etc/shadow");
     assert_eq!((shadow.mode, shadow.uid, shadow.gid), (0o640, 0, 42));
+    let shadow = content("/etc/shadow");
+    for line in [
+        "root:*:1:0:99999:7:::\n",
+        "systemd-network:!*:1:::::1:\n",
+        "cache:!*:1::::::\n",
+        "larder:*:1:0:99999:7:::\n",
+    ] {
+        assert!(shadow.contains(line), "{line}{shadow}");
+    }
     assert_eq!(content("/etc/ssl/certs/ca-certificates.crt"), "PEM\n");
     assert_eq!(content("/etc/machine-id"), "");
     assert_eq!(get("/usr/lib/clock-epoch").mtime, 1_800_000_000);
