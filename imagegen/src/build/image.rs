@@ -11,11 +11,11 @@ use formats::region::{Extents, Region, WriteAt};
 use formats::verity::{self, RootHash};
 use formats::{ext4, fat};
 
+use super::esp;
 use super::outputs::Outputs;
 use super::pcr_policy::PolicyKey;
 use super::sources::Sources;
 use super::steps::Steps;
-use super::{esp, initramfs};
 use crate::layout;
 
 /// The one salt of all hash trees: equal blocks of two versions have equal hashes, so an update can
@@ -220,18 +220,13 @@ fn pristine(
 /// The UKI, and PCR 11 after it was started.
 fn uki(parts: &Parts<'_>, cmdline: &str) -> Result<(Vec<u8>, Value)> {
     let sources = parts.sources;
-    let initrd = initramfs::pack(
-        &sources.binaries.stage1,
-        &sources.initrd_modules,
-        sources.clock,
-    )?;
     let public = parts.key.map(PolicyKey::public_pem);
     let mut uki = Uki {
         stub: &sources.boot_stub,
         linux: &sources.linux,
         osrel: &sources.osrel,
         cmdline,
-        initrd: &initrd,
+        initrd: &sources.initrd,
         uname: &sources.uname,
         sbat: None,
         pcrpkey: public.as_deref().map(str::as_bytes),

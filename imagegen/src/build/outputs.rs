@@ -19,7 +19,7 @@ use super::{compress, sbom};
 use crate::manifest::{self, Binary, EspFile, Manifest, Output, Part};
 
 /// Level of Zstandard: of those that keep the build under its time the one with the best ratio.
-const LEVEL: i32 = 6;
+const LEVEL: i32 = 4;
 
 const RAW: &str = "larder.raw";
 const CAS: &str = "larder-cas.raw";

@@ -9,7 +9,7 @@ use packages::{Cache, Fetcher, Lock, Role};
 
 use super::BuildArgs;
 use super::binaries::{self, Binaries};
-use super::initramfs::Module;
+use super::initramfs;
 use super::steps::Steps;
 use crate::{lock, rootfs};
 
@@ -30,8 +30,8 @@ pub(super) struct Sources {
     pub(super) linux: Bytes,
     /// Its release, `uname -r`.
     pub(super) uname: String,
-    /// Modules of the initramfs in the order of loading.
-    pub(super) initrd_modules: Vec<Module>,
+    /// The initramfs.
+    pub(super) initrd: Vec<u8>,
     /// `linuxx64.efi.stub`.
     pub(super) boot_stub: Bytes,
     /// `systemd-bootx64.efi`.
@@ -88,29 +88,29 @@ pub(super) fn gather(
     };
     let (boot_stub, boot_loader) = (efi("linuxx64.efi.stub")?, efi("systemd-bootx64.efi")?);
     let kernel = unpacked.kernel;
-    let initrd_modules = kernel
-        .initrd
-        .iter()
-        .map(|(name, content)| Module {
-            name: name.clone(),
-            content: content.clone(),
-        })
-        .collect();
+    let initrd_modules: Vec<_> = kernel.initrd.clone();
     let (linux_image, uname) = (kernel.image.clone(), kernel.release.clone());
-    let root = rootfs::assemble(rootfs::Sources {
-        config,
-        configs: &args.configs,
-        packages: unpacked.packages,
-        kernel,
-        binaries: vec![("/usr/bin/appliance".into(), binaries.appliance.clone())],
-        clock,
-        build: rootfs::Build {
-            id: config.image.id.clone(),
-            version: config.image.version.clone(),
-            kernel: uname.clone(),
+    let stage1 = &binaries.stage1;
+    let (root, initrd) = std::thread::scope(|scope| {
+        let initrd = scope.spawn(|| initramfs::pack(stage1, &initrd_modules, clock));
+        let root = rootfs::assemble(rootfs::Sources {
+            config,
+            configs: &args.configs,
+            packages: unpacked.packages,
+            kernel,
+            binaries: vec![("/usr/bin/appliance".into(), binaries.appliance.clone())],
             clock,
-        },
-    })?;
+            build: rootfs::Build {
+                id: config.image.id.clone(),
+                version: config.image.version.clone(),
+                kernel: uname.clone(),
+                clock,
+            },
+        });
+        (root, initrd.join())
+    });
+    let initrd = initrd.map_err(|_| anyhow::anyhow!("packing the initramfs panicked"))??;
+    let root = root?;
     steps.done(&format!("root, {} files", root.len()));
     Ok(Sources {
         osrel: rootfs::osrel(&root)?,
@@ -124,7 +124,7 @@ pub(super) fn gather(
         root,
         linux: linux_image,
         uname,
-        initrd_modules,
+        initrd,
         boot_stub,
         boot_loader,
         clock,
