@@ -1,18 +1,25 @@
 //! Secrets of a machine: references to them, and how their values get to the units that need them.
 
+mod backoff;
 mod budget;
 pub mod clock;
 pub mod credentials;
 mod error;
+pub mod fetcher;
+pub mod fingerprint;
+mod lastgood;
 pub mod manifest;
 pub mod provider;
 pub mod reference;
+pub mod refresh;
 pub mod seal;
 mod secret;
+pub mod socket;
 pub mod transport;
 
 pub use budget::{Budget, Budgeted};
 pub use error::{Class, FetchError};
+pub use lastgood::{Kept, LastGood};
 pub use secret::{LARGEST, MemoryError, Secret, protect_process};
 
 /// Where `LoadCredential=` of units points.
@@ -24,5 +31,8 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = text.parse::<reference::Reference>();
     let _ = manifest::Manifest::parse(&text, "manifest.toml".as_ref());
     let _ = transport::Origin::parse(&text);
+    let _ = lastgood::parse(bytes);
+    let _ = refresh::Question::parse(&text);
+    socket::fuzz(bytes);
     provider::fuzz(bytes);
 }

@@ -7,6 +7,7 @@ mod text;
 mod vault;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use serde::de::DeserializeOwned;
 
@@ -76,6 +77,29 @@ pub fn build(
         ProviderKind::Age { folder } => Arc::new(AgeFiles::new(folder.clone(), credentials, token)),
         ProviderKind::Credential => Arc::new(MachineCredentials::new(credentials)),
     }
+}
+
+/// Runs all at once, on this task. Results are in the order of the work.
+async fn together<T>(work: Vec<Pending<'_, T>>) -> Vec<T> {
+    let mut work: Vec<_> = work.into_iter().map(|work| (work, None)).collect();
+    std::future::poll_fn(|context| {
+        let mut pending = false;
+        for (work, result) in work.iter_mut().filter(|(_, result)| result.is_none()) {
+            match work.as_mut().poll(context) {
+                Poll::Ready(value) => *result = Some(value),
+                Poll::Pending => pending = true,
+            }
+        }
+        match pending {
+            true => Poll::Pending,
+            false => Poll::Ready(
+                work.iter_mut()
+                    .filter_map(|(_, result)| result.take())
+                    .collect(),
+            ),
+        }
+    })
+    .await
 }
 
 /// The same error for every reference.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::text::SecretText;
-use super::{Fetched, Provider, Results, foreign, json, refusal};
+use super::{Fetched, Provider, Results, foreign, json, refusal, together};
 use crate::credentials::Credentials;
 use crate::error::{Class, FetchError};
 use crate::manifest::VaultLogin;
@@ -353,15 +353,17 @@ fn failure(answer: &Response, doing: &str) -> FetchError {
 impl Provider for VaultServer {
     fn fetch<'a>(&'a self, references: &'a [Reference]) -> Pending<'a, Results<Fetched>> {
         Box::pin(async move {
-            let mut results = Vec::new();
-            for reference in references {
-                let result = match reference {
-                    Reference::Vault(vault) => self.value(vault).await,
-                    _ => Err(foreign(reference)),
-                };
-                results.push(result.map_err(|error| error.at(&self.origin).of(reference)));
-            }
-            results
+            let one = |reference: &'a Reference| -> Pending<'a, _> {
+                Box::pin(async move {
+                    let result = match reference {
+                        Reference::Vault(vault) => self.value(vault).await,
+                        _ => Err(foreign(reference)),
+                    };
+                    result.map_err(|error| error.at(&self.origin).of(reference))
+                })
+            };
+            // One that hangs holds up no other.
+            together(references.iter().map(one).collect()).await
         })
     }
 

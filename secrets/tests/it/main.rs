@@ -5,12 +5,14 @@
 
 mod age;
 mod connect;
+mod fetcher;
 mod fuzz;
 mod manifest;
 #[cfg(feature = "oracle")]
 mod oracle;
 mod reference;
 mod service_account;
+mod shop;
 mod support;
 mod toxic;
 mod vault;

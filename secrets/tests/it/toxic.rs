@@ -89,33 +89,14 @@ fn toxics() -> Vec<Toxic> {
     ]
 }
 
-/// All at once, so that what takes time takes it once.
+/// Before a session and within one. What takes time does so beside the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn misbehaviour_before_a_session() {
-    let mut tasks = Vec::new();
-    for toxic in toxics() {
-        tasks.push(tokio::spawn(async move {
-            let mut words = String::new();
-            for pair in pairs(Certificate::Good) {
-                pair.server.poison(toxic.clone());
-                let results = resolve(&*pair.provider, &[pair.reference]).await;
-                let name = format!("{toxic:?}");
-                let name: String = name.chars().take(40).collect();
-                words += &format!("{name}: {}", told(&pair.server, &results));
-                // It comes back by itself.
-                pair.server.poison(Toxic::None);
-                assert!(
-                    resolve(&*pair.provider, &[pair.reference]).await[0].is_ok(),
-                    "{toxic:?}"
-                );
-            }
-            words
-        }));
-    }
-    let mut words = String::new();
-    for task in tasks {
-        words += &task.await.unwrap();
-    }
+async fn misbehaviour() {
+    let (slow, fast): (Vec<_>, Vec<_>) = toxics()
+        .into_iter()
+        .partition(|toxic| matches!(toxic, Toxic::Stall));
+    let slow = tokio::spawn(async move { all(slow).await });
+    let words = all(fast).await + &slow.await.unwrap();
     assert!(
         !words.contains("canary-value"),
         "what a server sends is not told"
@@ -123,35 +104,41 @@ async fn misbehaviour_before_a_session() {
     insta::assert_snapshot!(words);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn misbehaviour_within_a_session() {
-    let mut tasks = Vec::new();
-    for toxic in toxics() {
-        tasks.push(tokio::spawn(async move {
-            for pair in pairs(Certificate::Good) {
-                assert!(resolve(&*pair.provider, &[pair.reference]).await[0].is_ok());
-                pair.server.poison(toxic.clone());
-                let error = resolve(&*pair.provider, &[pair.reference])
-                    .await
-                    .remove(0)
-                    .unwrap_err();
-                let words = error.to_string();
-                assert!(words.contains("localhost"), "{words}");
-                assert!(
-                    !words.contains("canary-value") && !words.contains("s.root"),
-                    "{words}"
-                );
-                pair.server.poison(Toxic::None);
-                assert!(
-                    resolve(&*pair.provider, &[pair.reference]).await[0].is_ok(),
-                    "{toxic:?}"
-                );
-            }
-        }));
+async fn all(toxics: Vec<Toxic>) -> String {
+    let mut words = String::new();
+    for toxic in toxics {
+        for pair in pairs(Certificate::Good) {
+            pair.server.poison(toxic.clone());
+            let results = resolve(&*pair.provider, &[pair.reference]).await;
+            let name: String = format!("{toxic:?}").chars().take(40).collect();
+            words += &format!("{name}: {}", told(&pair.server, &results));
+            // It comes back by itself.
+            pair.server.poison(Toxic::None);
+            assert!(
+                resolve(&*pair.provider, &[pair.reference]).await[0].is_ok(),
+                "{toxic:?}"
+            );
+
+            // The same once a session stands.
+            pair.server.poison(toxic.clone());
+            let error = resolve(&*pair.provider, &[pair.reference])
+                .await
+                .remove(0)
+                .unwrap_err();
+            let within = error.to_string();
+            assert!(within.contains("localhost"), "{within}");
+            assert!(
+                !within.contains("canary-value") && !within.contains("s.root"),
+                "{within}"
+            );
+            pair.server.poison(Toxic::None);
+            assert!(
+                resolve(&*pair.provider, &[pair.reference]).await[0].is_ok(),
+                "{toxic:?}"
+            );
+        }
     }
-    for task in tasks {
-        task.await.unwrap();
-    }
+    words
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::super::text::SecretText;
-use super::super::{json, refusal};
-use super::{Backend, Field, Item, ItemInfo, VaultInfo};
+use super::super::{json, refusal, together};
+use super::{Backend, Details, Field, Item, Listed};
 use crate::credentials::Credentials;
 use crate::error::{Class, FetchError};
 use crate::transport::{Origin, Pending, Request, Transport, escape};
@@ -131,30 +131,31 @@ impl Backend for Connect {
         self.origin.to_string()
     }
 
-    fn vaults(&self) -> Pending<'_, Result<Vec<VaultInfo>, FetchError>> {
+    fn vaults(&self) -> Pending<'_, Result<Vec<Listed>, FetchError>> {
         Box::pin(async move {
             let doing = "listing the vaults";
             let body = self.get(path(&["vaults"]), doing).await?;
             let vaults: Vec<Vault> = json(&body, doing)?;
-            let info = |vault: Vault| VaultInfo {
+            let info = |vault: Vault| Listed {
                 id: vault.id,
-                name: vault.name,
+                name: Ok(vault.name),
                 version: vault.content_version,
             };
             Ok(vaults.into_iter().map(info).collect())
         })
     }
 
-    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<ItemInfo>, FetchError>> {
+    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<Listed>, FetchError>> {
         Box::pin(async move {
             let doing = "listing the items of the vault";
             let body = self.get(path(&["vaults", vault, "items"]), doing).await?;
             let items: Vec<Summary> = json(&body, doing)?;
             let active =
                 |item: &Summary| !matches!(item.state.as_deref(), Some("ARCHIVED" | "DELETED"));
-            let info = |item: Summary| ItemInfo {
+            let info = |item: Summary| Listed {
                 id: item.id,
-                title: item.title,
+                name: Ok(item.title),
+                version: 0,
             };
             Ok(items.into_iter().filter(active).map(info).collect())
         })
@@ -164,33 +165,41 @@ impl Backend for Connect {
         &'a self,
         vault: &'a str,
         items: &'a [String],
-    ) -> Pending<'a, Result<HashMap<String, Item>, FetchError>> {
+    ) -> Pending<'a, Result<Details, FetchError>> {
         Box::pin(async move {
-            let doing = "reading the item";
-            let mut found = HashMap::new();
-            for id in items {
-                let body = match self.get(path(&["vaults", vault, "items", id]), doing).await {
-                    Ok(body) => body,
-                    Err(error) if error.class == Class::Missing => continue,
-                    Err(error) => return Err(error),
-                };
-                let full: Full = json(&body, doing)?;
-                let sections: HashMap<String, String> =
-                    full.sections.into_iter().map(|s| (s.id, s.label)).collect();
-                let field = |field: FullField| Field {
-                    section: field.section.map(|section| {
-                        let label = sections.get(&section.id).cloned().unwrap_or_default();
-                        (section.id, label)
-                    }),
-                    id: field.id,
-                    label: field.label,
-                    value: field.value.unwrap_or_default(),
-                    one_time: field.kind == "OTP" || field.kind == "TOTP",
-                };
-                let fields = full.fields.into_iter().map(field).collect();
-                found.insert(id.clone(), Item { fields });
-            }
-            Ok(found)
+            let one = |id: &'a String| -> Pending<'a, _> {
+                Box::pin(async move { (id.clone(), self.item(vault, id).await) })
+            };
+            let found = together(items.iter().map(one).collect()).await;
+            let gone = |error: &FetchError| error.class == Class::Missing;
+            Ok(found
+                .into_iter()
+                .filter(|(_, item)| !item.as_ref().is_err_and(gone))
+                .collect())
         })
+    }
+}
+
+impl Connect {
+    async fn item(&self, vault: &str, id: &str) -> Result<Item, FetchError> {
+        let doing = "reading the item";
+        let body = self
+            .get(path(&["vaults", vault, "items", id]), doing)
+            .await?;
+        let full: Full = json(&body, doing)?;
+        let sections: HashMap<String, String> =
+            full.sections.into_iter().map(|s| (s.id, s.label)).collect();
+        let field = |field: FullField| Field {
+            section: field.section.map(|section| {
+                let label = sections.get(&section.id).cloned().unwrap_or_default();
+                (section.id, label)
+            }),
+            id: field.id,
+            label: field.label,
+            value: field.value.unwrap_or_default(),
+            one_time: field.kind == "OTP" || field.kind == "TOTP",
+        };
+        let fields = full.fields.into_iter().map(field).collect();
+        Ok(Item { fields })
     }
 }

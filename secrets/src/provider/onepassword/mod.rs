@@ -20,36 +20,33 @@ pub use service_account::ServiceAccount;
 
 pub(super) use item::{Field, Item};
 
-/// A vault that the token can see.
+/// A vault or item of a list.
 #[derive(Clone, Debug)]
-pub struct VaultInfo {
+pub struct Listed {
     id: String,
-    name: String,
-    /// Counts changes of its items.
+    /// Its name or title, or why that cannot be read.
+    name: Result<String, FetchError>,
+    /// Of a vault: counts changes of its items.
     version: u64,
 }
 
-/// An item of a vault, without its fields.
-#[derive(Clone, Debug)]
-pub struct ItemInfo {
-    id: String,
-    title: String,
-}
+/// Items with their fields, or why one cannot be read, by id.
+pub(super) type Details = HashMap<String, Result<Item, FetchError>>;
 
 /// A way to the items.
 pub trait Backend: Send + Sync {
     /// Whom it asks, for messages.
     fn place(&self) -> String;
     /// All vaults: one request, once a session stands.
-    fn vaults(&self) -> Pending<'_, Result<Vec<VaultInfo>, FetchError>>;
+    fn vaults(&self) -> Pending<'_, Result<Vec<Listed>, FetchError>>;
     /// The items of a vault that are neither archived nor in the trash.
-    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<ItemInfo>, FetchError>>;
+    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<Listed>, FetchError>>;
     /// Items with their fields, by id. What is gone meanwhile is left out.
     fn details<'a>(
         &'a self,
         vault: &'a str,
         items: &'a [String],
-    ) -> Pending<'a, Result<HashMap<String, Item>, FetchError>>;
+    ) -> Pending<'a, Result<Details, FetchError>>;
 }
 
 /// 1Password over one of its backends.
@@ -67,16 +64,18 @@ impl<B: Backend> OnePassword<B> {
     /// One vault: all references into it, with the requests of one.
     async fn fetch_vault(
         &self,
-        vault: &VaultInfo,
+        vault: &Listed,
         references: &[&OnePasswordReference],
     ) -> Result<Vec<Result<Fetched, FetchError>>, FetchError> {
         let items = self.backend.items(&vault.id).await?;
         let found: Vec<Result<String, FetchError>> = references
             .iter()
             .map(|reference| {
-                let what = format!("item {:?} in the vault {:?}", reference.item, vault.name);
-                let names = items.iter().map(|item| (&*item.id, &*item.title));
-                one(&reference.item, names, &what).map(|index| items[index].id.clone())
+                let what = format!(
+                    "item {:?} in the vault {:?}",
+                    reference.item, reference.vault
+                );
+                one(&reference.item, &items, &what).map(|item| item.id.clone())
             })
             .collect();
         let wanted: BTreeSet<String> = found.iter().flatten().cloned().collect();
@@ -88,10 +87,13 @@ impl<B: Backend> OnePassword<B> {
         let version = vault.version.to_string();
         let resolve = |(id, reference): (Result<String, FetchError>, &&OnePasswordReference)| {
             let id = id?;
-            let item = details.get(&id).ok_or_else(|| {
-                let what = format!("the item {:?} is gone", reference.item);
-                FetchError::new(Class::Missing, what)
-            })?;
+            let item = match details.get(&id) {
+                Some(item) => item.as_ref().map_err(Clone::clone)?,
+                None => {
+                    let what = format!("the item {:?} is gone", reference.item);
+                    return Err(FetchError::new(Class::Missing, what));
+                }
+            };
             let text = item.value(reference, self.clock.now())?;
             Ok(Fetched {
                 value: Secret::copy_of(text.as_bytes())?,
@@ -102,23 +104,23 @@ impl<B: Backend> OnePassword<B> {
     }
 }
 
-/// The one among (id, name) that a reference means: by id, or by name without regard to case.
-fn one<'a>(
-    wanted: &str,
-    candidates: impl Iterator<Item = (&'a str, &'a str)>,
-    what: &str,
-) -> Result<usize, FetchError> {
-    let matches: Vec<usize> = candidates
-        .enumerate()
-        .filter(|(_, (id, name))| *id == wanted || name.to_lowercase() == wanted.to_lowercase())
-        .map(|(index, _)| index)
+/// The one that a reference means: by id, or by name without regard to case.
+fn one<'a>(wanted: &str, list: &'a [Listed], what: &str) -> Result<&'a Listed, FetchError> {
+    let named = |name: &String| name.to_lowercase() == wanted.to_lowercase();
+    let matches: Vec<&Listed> = list
+        .iter()
+        .filter(|one| one.id == wanted || one.name.as_ref().is_ok_and(named))
         .collect();
     match matches[..] {
-        [index] => Ok(index),
-        [] => Err(FetchError::new(
-            Class::Missing,
-            format!("there is no {what}, or the token may not see it"),
-        )),
+        [one] => Ok(one),
+        // It may be the one whose name cannot be read, so it is not known to be missing.
+        [] => match list.iter().find_map(|one| one.name.as_ref().err()) {
+            Some(error) => Err(error.clone()),
+            None => Err(FetchError::new(
+                Class::Missing,
+                format!("there is no {what}, or the token may not see it"),
+            )),
+        },
         _ => Err(FetchError::new(
             Class::Ambiguous,
             format!("there are {} of {what}: use the id", matches.len()),
@@ -127,12 +129,14 @@ fn one<'a>(
 }
 
 fn find_vault<'a>(
-    vaults: &'a [VaultInfo],
+    vaults: &'a [Listed],
     reference: &OnePasswordReference,
-) -> Result<&'a VaultInfo, FetchError> {
-    let names = vaults.iter().map(|vault| (&*vault.id, &*vault.name));
-    let what = format!("vault {:?}", reference.vault);
-    one(&reference.vault, names, &what).map(|index| &vaults[index])
+) -> Result<&'a Listed, FetchError> {
+    one(
+        &reference.vault,
+        vaults,
+        &format!("vault {:?}", reference.vault),
+    )
 }
 
 impl<B: Backend> Provider for OnePassword<B> {
@@ -145,7 +149,7 @@ impl<B: Backend> Provider for OnePassword<B> {
             // A service account knows its host only now.
             let place = self.backend.place();
             let mut results: Vec<Option<Result<Fetched, FetchError>>> = Vec::new();
-            let mut by_vault: BTreeMap<&str, (&VaultInfo, Vec<usize>)> = BTreeMap::new();
+            let mut by_vault: BTreeMap<&str, (&Listed, Vec<usize>)> = BTreeMap::new();
             for (index, reference) in references.iter().enumerate() {
                 let found = match reference {
                     Reference::OnePassword(reference) => find_vault(&vaults, reference),

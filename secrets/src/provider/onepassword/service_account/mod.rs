@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::super::json;
 use super::super::text::{MaybeText, SecretText};
-use super::{Backend, Field, Item, ItemInfo, VaultInfo};
+use super::{Backend, Field, Item, Listed};
 use crate::credentials::Credentials;
 use crate::error::{Class, FetchError};
 use crate::transport::{Pending, Request, Transport};
@@ -210,20 +210,23 @@ impl ServiceAccount {
     }
 
     /// The vaults, with their keys opened.
-    async fn list(&self, state: &mut Option<State>) -> Result<Vec<VaultInfo>, FetchError> {
+    async fn list(&self, state: &mut Option<State>) -> Result<Vec<Listed>, FetchError> {
         let doing = "listing the vaults";
         let request = || Request::get("/api/v1/vaults?attrs=combined-access");
         let body = self.call(state, request, doing).await?;
         let vaults: Vec<Vault> = json(&body, doing)?;
         let mut list = Vec::new();
         for vault in vaults {
-            let key = self.vault_key(state, &vault).await?;
-            let doing = "opening the name of a vault";
-            let plain = vault.enc_attrs.open(key, doing)?;
-            let attributes: Attributes = json(&plain, doing)?;
-            list.push(VaultInfo {
+            // One that cannot be opened stops only who means it.
+            let name = self.vault_key(state, &vault).await.and_then(|key| {
+                let doing = "opening the name of a vault";
+                let plain = vault.enc_attrs.open(key, doing)?;
+                let attributes: Attributes = json(&plain, doing)?;
+                Ok(attributes.name)
+            });
+            list.push(Listed {
                 id: vault.uuid,
-                name: attributes.name,
+                name,
                 version: vault.content_version,
             });
         }
@@ -295,11 +298,11 @@ impl Backend for ServiceAccount {
         }
     }
 
-    fn vaults(&self) -> Pending<'_, Result<Vec<VaultInfo>, FetchError>> {
+    fn vaults(&self) -> Pending<'_, Result<Vec<Listed>, FetchError>> {
         Box::pin(async move { self.list(&mut *self.state.lock().await).await })
     }
 
-    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<ItemInfo>, FetchError>> {
+    fn items<'a>(&'a self, vault: &'a str) -> Pending<'a, Result<Vec<Listed>, FetchError>> {
         Box::pin(async move {
             let mut state = self.state.lock().await;
             let doing = "listing the items of the vault";
@@ -319,11 +322,14 @@ impl Backend for ServiceAccount {
                 {
                     continue;
                 }
-                let key = known_key(&state, vault, &item.encrypted_by)?;
-                let overview: Overview = json(&item.enc_overview.open(key, doing)?, doing)?;
-                items.push(ItemInfo {
+                let name = known_key(&state, vault, &item.encrypted_by).and_then(|key| {
+                    let overview: Overview = json(&item.enc_overview.open(key, doing)?, doing)?;
+                    Ok(overview.title)
+                });
+                items.push(Listed {
                     id: item.uuid,
-                    title: overview.title,
+                    name,
+                    version: 0,
                 });
             }
             Ok(items)
@@ -334,7 +340,7 @@ impl Backend for ServiceAccount {
         &'a self,
         vault: &'a str,
         items: &'a [String],
-    ) -> Pending<'a, Result<HashMap<String, Item>, FetchError>> {
+    ) -> Pending<'a, Result<super::Details, FetchError>> {
         Box::pin(async move {
             let mut state = self.state.lock().await;
             let doing = "reading the items";
@@ -347,9 +353,11 @@ impl Backend for ServiceAccount {
             let batch: Batch = json(&body, doing)?;
             let mut found = HashMap::new();
             for item in batch.items {
-                let key = known_key(&state, vault, &item.encrypted_by)?;
-                let details: Details = json(&item.enc_details.open(key, doing)?, doing)?;
-                found.insert(item.uuid, Item::from(details));
+                let read = known_key(&state, vault, &item.encrypted_by).and_then(|key| {
+                    let details: Details = json(&item.enc_details.open(key, doing)?, doing)?;
+                    Ok(Item::from(details))
+                });
+                found.insert(item.uuid, read);
             }
             Ok(found)
         })
