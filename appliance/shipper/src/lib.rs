@@ -1,0 +1,10 @@
+//! Ships the logs and metrics of one machine: journald to Loki, host and service metrics to
+//! Prometheus remote write.
+
+mod backoff;
+pub mod clock;
+pub mod counters;
+pub mod http;
+pub mod journal;
+pub mod logs;
+mod protobuf;
