@@ -18,6 +18,7 @@ mod identity;
 mod logging;
 mod loopback;
 mod panel;
+mod secrets;
 mod sshkey;
 mod wait;
 
@@ -40,6 +41,7 @@ enum Command {
     Mount(Mount),
     Grow(grow::Arguments),
     Cache(cache::Arguments),
+    Secrets(secrets::Arguments),
     Health(health::Arguments),
     Console(console::Arguments),
 }
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Identity(arguments) => identity::run(&arguments),
         Command::Hostkey(arguments) => hostkey::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Secrets(arguments) => secrets::run(&arguments),
         Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),
         Command::Mount(Mount::Cas(arguments)) => cas::run(&arguments),
         Command::Grow(arguments) => grow::run(&arguments),

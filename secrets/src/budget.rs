@@ -3,8 +3,6 @@
 //! A token bucket, kept in a file that is replaced before each request is sent. What is written is
 //! `{"tokens":…,"at":…}`: requests left at a time in seconds since 1970.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::error::{Class, FetchError};
+use crate::files::replace;
 use crate::manifest;
 use crate::transport::{Origin, Pending, Request, Response, Transport};
 
@@ -112,25 +111,6 @@ fn read(path: &Path) -> Option<State> {
 fn write(path: &Path, state: &State) -> std::io::Result<()> {
     let text = serde_json::to_vec(state)?;
     replace(path, &text)
-}
-
-/// Replaces a file whole or not at all, durably, readable by its owner only.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => std::fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 /// Sends requests as long as the budget lasts.

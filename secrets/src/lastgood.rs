@@ -13,8 +13,8 @@ use ring::aead;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::budget::replace;
 use crate::error::{Class, FetchError};
+use crate::files::replace;
 use crate::seal::Sealer;
 use crate::secret::{LARGEST, Secret};
 

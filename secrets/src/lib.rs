@@ -6,6 +6,7 @@ pub mod clock;
 pub mod credentials;
 mod error;
 pub mod fetcher;
+pub mod files;
 pub mod fingerprint;
 mod lastgood;
 pub mod manifest;

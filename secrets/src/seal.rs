@@ -15,7 +15,7 @@ use crate::secret::{LARGEST, Secret};
 use crate::transport::Pending;
 
 /// A TPM may take seconds, and be busy with others (systemd issue 37189).
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Seals and opens; the name is part of what is sealed.
 pub trait Sealer: Send + Sync {

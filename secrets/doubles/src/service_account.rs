@@ -179,7 +179,10 @@ fn answer(request: &Received, state: &mut State, vaults: &[Shelf]) -> Result<Ans
     match call {
         ("POST", "/api/v2/auth") => return exchange(request, session, account),
         ("POST", "/api/v2/auth/confirm-key") if *tamper == Tamper::ServerProof => {
-            return Ok(Answer::json(200, &json!({ "serverVerifyHash": encode([0; 32]) })));
+            return Ok(Answer::json(
+                200,
+                &json!({ "serverVerifyHash": encode([0; 32]) }),
+            ));
         }
         ("POST", "/api/v2/auth/confirm-key") => return confirm(request, session, account),
         _ => {}
@@ -313,11 +316,7 @@ fn padded(number: &BigUint) -> Vec<u8> {
     [vec![0; 512 - bytes.len()], bytes].concat()
 }
 
-fn exchange(
-    request: &Received,
-    session: &mut Session,
-    account: &Account,
-) -> Result<Answer, u16> {
+fn exchange(request: &Received, session: &mut Session, account: &Account) -> Result<Answer, u16> {
     let body: Value = serde_json::from_slice(&request.body).map_err(|_| 400_u16)?;
     let hex = body["userA"].as_str().ok_or(400_u16)?;
     let a = BigUint::parse_bytes(hex.as_bytes(), 16).ok_or(400_u16)?;

@@ -6,6 +6,7 @@
 
 mod blotting;
 mod rotation;
+mod sources;
 mod state;
 mod status;
 mod worker;
@@ -28,6 +29,7 @@ use crate::secret::Secret;
 
 pub use blotting::{Blotting, Watcher};
 pub use rotation::{Systemctl, Units};
+pub use sources::sources;
 pub use status::{ProviderStatus, SecretStatus, Status};
 
 use state::{Served, State};

@@ -7,12 +7,15 @@ mod age;
 mod connect;
 mod fetcher;
 mod fuzz;
+mod machine;
 mod manifest;
 #[cfg(feature = "oracle")]
 mod oracle;
 mod reference;
 mod service_account;
 mod shop;
+mod socket;
 mod support;
 mod toxic;
 mod vault;
+mod whole;
