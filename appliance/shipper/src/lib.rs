@@ -7,4 +7,5 @@ pub mod counters;
 pub mod http;
 pub mod journal;
 pub mod logs;
+pub mod metrics;
 mod protobuf;

@@ -39,7 +39,6 @@ pub(crate) fn bytes_len(length: usize) -> usize {
 }
 
 /// Appends a field of type double.
-#[allow(dead_code)]
 pub(crate) fn double(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, u64::from(field) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());

@@ -1,5 +1,6 @@
 //! Any sequence of outages, refusals, kills, rotations and reboots delivers every entry at least
 //! once, in order within a stream, or counts it.
+#![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

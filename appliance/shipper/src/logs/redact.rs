@@ -41,15 +41,13 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// From 32 random bytes.
-    pub fn new(bytes: &[u8; 32]) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        let point = hmac::sign(&key, b"larder redaction: rolling hash");
-        let mut first = [0; 8];
-        first.copy_from_slice(&point.as_ref()[..8]);
-        // Zero and one would make a poor hash, as would a point below the size of a byte.
-        let point = 256 + u64::from_le_bytes(first) % (PRIME - 256);
-        Self { point, hmac: key }
+    /// From the base of the rolling hash and the key of the HMAC, which are those of
+    /// `secrets::fingerprint::Key`.
+    pub fn new(base: u64, secret: &[u8; 32]) -> Self {
+        Self {
+            point: base % PRIME,
+            hmac: hmac::Key::new(hmac::HMAC_SHA256, secret),
+        }
     }
 
     /// The fingerprint of a value. `None`: it is shorter than [`WINDOW`].
@@ -265,7 +263,7 @@ mod tests {
     const PEM: &[u8] = b"-----BEGIN KEY-----\nMIIBVQIBADANBg\nkqhkiG9w0BAQEFAAS\n-----END KEY-----";
 
     fn redactor() -> Redactor {
-        let key = Key::new(&[7; 32]);
+        let key = Key::new(1 << 40 | 12345, &[7; 32]);
         let known: Vec<_> = [SECRET, PEM]
             .iter()
             .map(|value| key.fingerprint(value).unwrap())
@@ -344,7 +342,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn rolling_is_the_same_as_hashing_anew(text in proptest::collection::vec(0u8..4, 8..64)) {
-            let key = Key::new(&[1; 32]);
+            let key = Key::new(1 << 50 | 77, &[1; 32]);
             for start in 0..=text.len() - 8 {
                 let mut redactor = Redactor::default();
                 redactor.set(key.clone(), &[key.fingerprint(&text[start..start + 8]).unwrap()]);
