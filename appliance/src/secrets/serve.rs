@@ -24,6 +24,7 @@ const SHIPPER: &str = "larder-shipper.service";
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 #[derive(Debug, clap::Args)]
+#[group(id = "serve")]
 pub(super) struct Arguments {
     /// The manifest
     #[arg(long, value_name = "FILE", default_value = "/etc/larder/secrets.toml")]

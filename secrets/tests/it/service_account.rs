@@ -105,9 +105,9 @@ async fn a_session_that_ended_is_begun_anew() {
 
 /// Many logins, so that numbers with leading zeros and odd digits come up.
 #[tokio::test]
-async fn twenty_logins() {
+async fn ten_logins() {
     let (account, _) = start();
-    for _ in 0..20 {
+    for _ in 0..10 {
         let provider = provider(&account, &account.token());
         let result = provider
             .versions(&references(&["op://cache/Sections/key"]))

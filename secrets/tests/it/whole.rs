@@ -74,8 +74,8 @@ async fn a_wrong_token_does_not_burn_the_quota() {
     let hour = refusing.0.load(Ordering::SeqCst);
     assert!((1..=8).contains(&hour), "{hour} requests in an hour");
     drop(fetcher);
-    // A crash loop: a new process every second for an hour.
-    for _ in 0..3600 {
+    // A crash loop: a new process every second.
+    for _ in 0..300 {
         let fetcher = boot().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(fetcher);
