@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-qemu lint oracle bench setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-image test-qemu lint oracle bench setup-run setup-test
 
 IMAGEGEN := cargo run --quiet --release --package imagegen --
 
@@ -17,15 +17,18 @@ image: setup-run ## build build/larder.raw and what belongs to it
 flash: setup-run ## write the image to a disk: make flash HOST=NAME DISK=/dev/...
 	$(IMAGEGEN) flash --host $(HOST) --disk $(DISK)
 
-test: setup-test test-fast test-qemu ## all tests, one case of each property in QEMU
+test: setup-test test-fast test-image test-qemu ## all tests, one case of each property in QEMU
 
-test-all: setup-test test-fast ## all tests, the full matrices in QEMU
-	LARDER_TEST_ALL=1 $(MAKE) test-qemu oracle
+test-all: setup-test ## all tests, the full matrices in QEMU
+	LARDER_TEST_ALL=1 $(MAKE) test-fast test-image test-qemu oracle
 
 test-fast:
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo test --workspace --exclude qemu-tests --no-fail-fast
+
+test-image: image
+	cargo test --package imagegen --features built --test built --test reference
 
 test-qemu: image
 	cargo test --package qemu-tests --no-fail-fast
@@ -37,10 +40,10 @@ lint: setup-test ## formatting, clippy, licences and bans
 	cargo deny --log-level error check bans licenses sources
 
 oracle: setup-test ## the root file system against a real dpkg installation
-	LARDER_ORACLE=1 cargo test --release --package imagegen --test oracle -- --nocapture
+	cargo test --release --package imagegen --features oracle --test oracle -- --nocapture
 
 bench: image ## speed and size of build and boot, as ratios
-	cargo bench --package imagegen
+	cargo bench --package imagegen --bench image
 
 setup-run:
 	@.ci/setup run

@@ -148,6 +148,8 @@ pub(super) fn compile(
             .env("RUSTC_WRAPPER", &wrapper)
             .env("CARGO_INCREMENTAL", "0")
             .env("SOURCE_DATE_EPOCH", clock.to_string())
+            // The crate cc splits flags at spaces otherwise, also those of a folder's name.
+            .env("CC_SHELL_ESCAPED_FLAGS", "1")
             .env(
                 "CFLAGS_x86_64_unknown_linux_gnu",
                 cflags(&workspace, sysroot)?,
@@ -221,14 +223,19 @@ fn crates(workspace: &Path) -> Result<Vec<Crate>> {
     Ok(found.into_iter().map(owned).collect())
 }
 
-/// Flags for C code in dependencies (ring).
+/// Flags for C code in dependencies (ring), quoted for a shell: see `CC_SHELL_ESCAPED_FLAGS`.
 fn cflags(workspace: &Path, sysroot: &Path) -> Result<String> {
-    Ok(format!(
-        "--sysroot={} -g0 -ffile-prefix-map={}=/cargo -ffile-prefix-map={}=/larder",
-        sysroot.display(),
-        cargo_home()?.display(),
-        workspace.display()
-    ))
+    let word = |text: String| format!("'{}'", text.replace('\'', "'\\''"));
+    Ok([
+        word(format!("--sysroot={}", sysroot.display())),
+        "-g0".into(),
+        word(format!(
+            "-ffile-prefix-map={}=/cargo",
+            cargo_home()?.display()
+        )),
+        word(format!("-ffile-prefix-map={}=/larder", workspace.display())),
+    ]
+    .join(" "))
 }
 
 fn cargo_home() -> Result<PathBuf> {

@@ -15,10 +15,6 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Phases at which a secret may be opened. stage1 measures none, so the words begin with those
-/// that systemd-pcrphase measures on the host.
-const PHASES: [&[&str]; 3] = [&[], &["sysinit"], &["sysinit", "ready"]];
-
 /// A key that signs policies.
 pub(super) struct PolicyKey {
     pair: RsaKeyPair,
@@ -38,7 +34,7 @@ struct Signed {
 
 #[derive(Serialize)]
 struct Signatures {
-    sha256: Vec<Signed>,
+    sha256: [Signed; 1],
 }
 
 impl PolicyKey {
@@ -90,35 +86,31 @@ impl PolicyKey {
         pem + "-----END PUBLIC KEY-----\n"
     }
 
-    /// The section `.pcrsig` for an image that leaves PCR 11 at `value`.
+    /// The section `.pcrsig` for an image that leaves PCR 11 at `value`. There is one policy: the
+    /// image measures no words of boot phases (the units of systemd-pcrphase are masked), so the
+    /// value holds from power-on to power-off.
     ///
     /// # Errors
     /// The signature cannot be made.
     pub(super) fn sign(&self, value: Value) -> Result<String> {
-        let mut sha256 = Vec::new();
-        for words in PHASES {
-            let policy = words
-                .iter()
-                .fold(value, |value, word| value.phase(word))
-                .policy();
-            let mut signature = vec![0; self.pair.public().modulus_len()];
-            // PKCS#1 v1.5 is deterministic; the generator only blinds.
-            self.pair
-                .sign(
-                    &RSA_PKCS1_SHA256,
-                    &SystemRandom::new(),
-                    &policy,
-                    &mut signature,
-                )
-                .map_err(|_| anyhow::anyhow!("the PCR policy cannot be signed"))?;
-            sha256.push(Signed {
-                pcrs: [PCR],
-                pkfp: hex(&Sha256::digest(self.public_der())),
-                pol: hex(&policy),
-                sig: base64::engine::general_purpose::STANDARD.encode(&signature),
-            });
-        }
-        Ok(serde_json::to_string(&Signatures { sha256 })?)
+        let policy = value.policy();
+        let mut signature = vec![0; self.pair.public().modulus_len()];
+        // PKCS#1 v1.5 is deterministic; the generator only blinds.
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                &policy,
+                &mut signature,
+            )
+            .map_err(|_| anyhow::anyhow!("the PCR policy cannot be signed"))?;
+        let signed = Signed {
+            pcrs: [PCR],
+            pkfp: hex(&Sha256::digest(self.public_der())),
+            pol: hex(&policy),
+            sig: base64::engine::general_purpose::STANDARD.encode(&signature),
+        };
+        Ok(serde_json::to_string(&Signatures { sha256: [signed] })?)
     }
 }
 
@@ -178,29 +170,27 @@ mod tests {
         assert_eq!(text, key.sign(value).unwrap());
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let signed = json["sha256"].as_array().unwrap();
-        assert_eq!(signed.len(), 3);
+        assert_eq!(signed.len(), 1);
+        let policy = value.policy();
+        assert_eq!(signed[0]["pol"], hex(&policy));
+        assert_eq!(signed[0]["pcrs"], serde_json::json!([11]));
+        let sig = signed[0]["sig"].as_str().unwrap();
+        let sig = base64::engine::general_purpose::STANDARD
+            .decode(sig)
+            .unwrap();
         std::fs::write(at("public.pem"), key.public_pem()).unwrap();
-        for (entry, phases) in signed.iter().zip(PHASES) {
-            let policy = phases.iter().fold(value, |v, word| v.phase(word)).policy();
-            assert_eq!(entry["pol"], hex(&policy));
-            assert_eq!(entry["pcrs"], serde_json::json!([11]));
-            let sig = entry["sig"].as_str().unwrap();
-            let sig = base64::engine::general_purpose::STANDARD
-                .decode(sig)
-                .unwrap();
-            std::fs::write(at("policy"), policy).unwrap();
-            std::fs::write(at("sig"), sig).unwrap();
-            let said = openssl(&[
-                "dgst",
-                "-sha256",
-                "-verify",
-                &at("public.pem"),
-                "-signature",
-                &at("sig"),
-                &at("policy"),
-            ]);
-            assert_eq!(said, b"Verified OK\n");
-        }
+        std::fs::write(at("policy"), policy).unwrap();
+        std::fs::write(at("sig"), sig).unwrap();
+        let said = openssl(&[
+            "dgst",
+            "-sha256",
+            "-verify",
+            &at("public.pem"),
+            "-signature",
+            &at("sig"),
+            &at("policy"),
+        ]);
+        assert_eq!(said, b"Verified OK\n");
     }
 
     #[test]
