@@ -35,7 +35,7 @@ pub(crate) async fn get(shared: &Shared, key: &Key, headers: &HeaderMap) -> Resp
         }
     };
     let length = object.len();
-    let etag = format!("\"{:x}-{length:x}\"", object.version());
+    let etag = format!("\"{}\"", object.content());
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = match (text(&RANGE), headers.get(IF_RANGE)) {
         (Some(range), None) => range::parse(range, length),
@@ -114,10 +114,12 @@ pub(crate) async fn post(
             Some(declared) => declared,
             None => None,
         },
+        ..Terms::default()
     };
+    let (limit, length) = (terms.limit, terms.length);
     match shared.store.put(key, terms).await {
-        Ok(Begun::Exists) => drain(shared, body, terms).await,
-        Ok(Begun::Upload(upload)) => receive(shared, upload, body, terms).await,
+        Ok(Begun::Exists) => drain(shared, body, limit, length).await,
+        Ok(Begun::Upload(upload)) => receive(shared, upload, body, length).await,
         Err(error) => fail(shared, &error),
     }
 }
@@ -126,10 +128,10 @@ async fn receive(
     shared: &Shared,
     mut upload: Box<Upload>,
     mut body: Received,
-    terms: Terms,
+    length: Option<u64>,
 ) -> Response<Body> {
     let metrics = &shared.metrics.xcode;
-    let mut pace = Pace::new(&shared.settings.timeouts, terms.length);
+    let mut pace = Pace::new(&shared.settings.timeouts, length);
     let mut received = 0;
     loop {
         match body.next(&mut pace).await {
@@ -163,9 +165,14 @@ async fn receive(
 }
 
 /// Reads a body whose object is there already.
-async fn drain(shared: &Shared, mut body: Received, terms: Terms) -> Response<Body> {
+async fn drain(
+    shared: &Shared,
+    mut body: Received,
+    limit: u64,
+    length: Option<u64>,
+) -> Response<Body> {
     let metrics = &shared.metrics.xcode;
-    let mut pace = Pace::new(&shared.settings.timeouts, terms.length);
+    let mut pace = Pace::new(&shared.settings.timeouts, length);
     let mut received = 0;
     loop {
         match body.next(&mut pace).await {
@@ -174,7 +181,7 @@ async fn drain(shared: &Shared, mut body: Received, terms: Terms) -> Response<Bo
             Ok(None) | Err(Broken::Ended) => break,
             Err(Broken::Slow) => return refuse(metrics, "timeout"),
         }
-        if received > terms.limit {
+        if received > limit {
             return refuse(metrics, "too_large");
         }
     }

@@ -164,6 +164,7 @@ fn key(id: &str, text: Option<&str>) -> Result<Key, Box<Response<Body>>> {
         kind: Kind::XcodeCas,
         account,
         project,
-        id: id.into_owned(),
+        hash: id.into_owned(),
+        ..Key::default()
     })
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::key::KEY_LIMIT;
+
 /// Why an operation failed, each variant a sentence that names the place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +31,28 @@ pub enum Error {
         /// SHA-256 of what came.
         received: [u8; 32],
     },
+    /// The key is too long.
+    #[error("the key holds {length} bytes; at most {KEY_LIMIT} are possible")]
+    Key {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Something beside the body is too long.
+    #[error("{what} is too long: {length}; the most is {limit}")]
+    TooLong {
+        /// What.
+        what: &'static str,
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// An entry names an object of another project, whose cleans it would not follow.
+    #[error("an entry may only name objects of its own project")]
+    ForeignName,
+    /// The project was cleaned after the upload began.
+    #[error("the project was cleaned during the upload")]
+    Cleaned,
     /// The disk is full (ENOSPC or EDQUOT).
     #[error("{path}: no space left")]
     Full {
@@ -50,6 +74,14 @@ pub enum Error {
         action: &'static str,
         /// Why it failed.
         source: io::Error,
+    },
+    /// Bytes of an object are not those that were stored: found while it was being read.
+    #[error("{path}: the object is damaged at byte {offset}")]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// Offset of the damaged block in the object.
+        offset: u64,
     },
     /// Another process has the store open.
     #[error("{path}: another process holds the store")]
@@ -84,12 +116,41 @@ impl Error {
         }
     }
 
+    /// The same again, for everybody who waited for one write; the source becomes its text.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Full { path } => Self::Full { path: path.clone() },
+            Self::ReadOnly { path } => Self::ReadOnly { path: path.clone() },
+            Self::Io {
+                path,
+                action,
+                source,
+            } => Self::Io {
+                path: path.clone(),
+                action,
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::Cleaned => Self::Cleaned,
+            Self::Interrupted => Self::Interrupted,
+            other => Self::Unusable {
+                reason: other.to_string(),
+            },
+        }
+    }
+
     /// Whether the disk is to blame, not what was sent.
     #[must_use]
     pub fn is_disk(&self) -> bool {
         !matches!(
             self,
-            Self::TooLarge { .. } | Self::Length { .. } | Self::Digest { .. } | Self::Interrupted
+            Self::TooLarge { .. }
+                | Self::Length { .. }
+                | Self::Digest { .. }
+                | Self::Key { .. }
+                | Self::TooLong { .. }
+                | Self::ForeignName
+                | Self::Cleaned
+                | Self::Interrupted
         )
     }
 }

@@ -1,89 +1,192 @@
-//! The file of an object: a header of 64 bytes, then the bytes of the object.
-//!
-//! | offset | length | what (numbers little-endian) |
-//! |---|---|---|
-//! | 0 | 8 | `LARDER-1` |
-//! | 8 | 8 | length of the object in bytes |
-//! | 16 | 8 | version: nanoseconds since 1970 when it was stored |
-//! | 24 | 1 | 1: the uploader declared the digest; 0: none |
-//! | 25 | 7 | zero |
-//! | 32 | 32 | declared SHA-256 of the object, or zero |
-//!
-//! Only a digest that the uploader declared is kept: one made here from bytes that the disk may
-//! have changed would certify damage.
+//! Reading an object.
 
-/// Length of the header in bytes.
-pub(crate) const LENGTH: usize = 64;
-const MAGIC: &[u8; 8] = b"LARDER-1";
+use std::ops::Range;
+use std::sync::Arc;
 
-/// What the header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) length: u64,
-    pub(crate) version: u64,
-    pub(crate) sha256: Option<[u8; 32]>,
+use bytes::Bytes;
+
+use crate::error::hex;
+use crate::format::BLOCK;
+use crate::format::record::Head;
+use crate::index::Place;
+use crate::key::Parts;
+use crate::volume::{Body, Miss, Record, Volume, read_part};
+use crate::{Error, Writer, blocking};
+
+/// Bytes that one read asks for: whole blocks.
+const CHUNK: u64 = 4 * BLOCK as u64;
+
+/// What is known of an object without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its key, in parts.
+    pub key: Parts,
+    /// Length in bytes.
+    pub length: u64,
+    /// When it was stored, ms since 1970.
+    pub time: u64,
+    /// Who stored it.
+    pub writer: Writer,
+    /// The uploader's own note.
+    pub note: Vec<u8>,
+    /// SHA-256, if the uploader declared it.
+    pub sha256: Option<[u8; 32]>,
+    /// Hash of the content.
+    pub content: [u8; 16],
+    /// Whether it is pinned.
+    pub pinned: bool,
 }
 
-impl Header {
-    pub(crate) fn to_bytes(self) -> [u8; LENGTH] {
-        let mut bytes = [0; LENGTH];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..16].copy_from_slice(&self.length.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.version.to_le_bytes());
-        if let Some(sha256) = self.sha256 {
-            bytes[24] = 1;
-            bytes[32..].copy_from_slice(&sha256);
+impl Info {
+    pub(crate) fn new(head: &Head, pinned: bool) -> Self {
+        Self {
+            key: head.key.clone(),
+            length: head.length,
+            time: head.time,
+            writer: head.writer.clone(),
+            note: head.note.clone(),
+            sha256: head.sha256,
+            content: head.content,
+            pinned,
         }
-        bytes
+    }
+}
+
+/// An object that was found; it stays readable if it is removed or evicted meanwhile.
+#[derive(Debug)]
+pub struct Object {
+    volume: Arc<Volume>,
+    head: Head,
+    place: Place,
+    body: Body,
+}
+
+impl Object {
+    pub(crate) fn new(volume: Arc<Volume>, record: Record) -> Self {
+        Self {
+            volume,
+            head: record.head,
+            place: record.place,
+            body: record.body,
+        }
     }
 
-    /// Parses the first bytes of a file that is `file_length` bytes long. `None`: damaged.
-    pub(crate) fn parse(bytes: &[u8], file_length: u64) -> Option<Self> {
-        let bytes: &[u8; LENGTH] = bytes.first_chunk()?;
-        let number = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_le_bytes(word)
+    /// Length in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a length, not a collection")]
+    pub fn len(&self) -> u64 {
+        self.head.length
+    }
+
+    /// Hash of the content, in hexadecimal: for an ETag. It was made when the object was stored.
+    #[must_use]
+    pub fn content(&self) -> String {
+        hex(&self.head.content)
+    }
+
+    /// SHA-256 of the object, if the uploader declared it (it was checked then).
+    #[must_use]
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        self.head.sha256
+    }
+
+    /// The uploader's own note.
+    #[must_use]
+    pub fn note(&self) -> &[u8] {
+        &self.head.note
+    }
+
+    /// Who stored it.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.head.writer
+    }
+
+    /// When it was stored, ms since 1970.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.head.time
+    }
+
+    /// Reads a part of the object; what of `range` lies beyond its end is left out.
+    #[must_use]
+    pub fn read(self, range: Range<u64>) -> Reader {
+        let end = range.end.min(self.head.length);
+        Reader {
+            at: range.start.min(end),
+            end,
+            object: Arc::new(self),
+        }
+    }
+}
+
+/// A part of an object, chunk by chunk.
+#[derive(Debug)]
+pub struct Reader {
+    object: Arc<Object>,
+    at: u64,
+    end: u64,
+}
+
+impl Reader {
+    /// Bytes that are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.end - self.at
+    }
+
+    /// The next bytes if they are in memory already: no waiting, no thread.
+    pub fn next_ready(&mut self) -> Option<Bytes> {
+        let Body::Here(body) = &self.object.body else {
+            return None;
         };
-        let (length, version) = (number(8), number(16));
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(&bytes[32..]);
-        let sha256 = match bytes[24] {
-            0 if sha256 == [0; 32] => None,
-            1 => Some(sha256),
-            _ => return None,
+        if self.at == self.end {
+            return None;
+        }
+        // A body that is here is short.
+        let chunk = body.slice(self.at as usize..self.end as usize);
+        self.at = self.end;
+        Some(chunk)
+    }
+
+    /// The next bytes, `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or the next bytes are not what was stored. What was handed out before is
+    /// right, the rest is lost.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if let Some(chunk) = self.next_ready() {
+            return Ok(Some(chunk));
+        }
+        if self.at == self.end {
+            return Ok(None);
+        }
+        // Up to a boundary of blocks, so that none is checked twice.
+        let to = ((self.at / CHUNK + 1) * CHUNK).min(self.end);
+        let (object, from) = (Arc::clone(&self.object), self.at);
+        let chunk = blocking(move || object.part(from..to)).await?;
+        self.at = to;
+        Ok(Some(chunk))
+    }
+}
+
+impl Object {
+    fn part(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let Body::There(source, offset) = &self.body else {
+            return Err(Error::Interrupted);
         };
-        let sound = bytes[..8] == *MAGIC
-            && bytes[25..32] == [0; 7]
-            && length.checked_add(LENGTH as u64) == Some(file_length);
-        sound.then_some(Self {
-            length,
-            version,
-            sha256,
+        let start = range.start;
+        read_part(&self.head, source, *offset, range).map_err(|miss| {
+            let path = self.volume.place_path(self.place);
+            self.volume.drop_place(self.head.tag, self.place);
+            match miss {
+                Miss::Failed(source) => Error::io(&path, "read")(source),
+                _ => Error::Damaged {
+                    path,
+                    offset: start,
+                },
+            }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn round_trip(length in 0..u64::MAX - 64, version: u64, sha256: Option<[u8; 32]>) {
-            let header = Header { length, version, sha256 };
-            let bytes = header.to_bytes();
-            prop_assert_eq!(Header::parse(&bytes, length + 64), Some(header));
-            prop_assert_eq!(Header::parse(&bytes, length + 63), None);
-            prop_assert_eq!(Header::parse(&bytes[..63], length + 64), None);
-        }
-
-        #[test]
-        fn noise_is_damage(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            crate::fuzz(&bytes);
-            prop_assert_eq!(Header::parse(&bytes, bytes.len() as u64), None);
-        }
     }
 }

@@ -1,0 +1,605 @@
+//! The store: volumes side by side, each key on one of them.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::clock::{Clock, LONGEST_HOLD, SystemClock, minute};
+use crate::counters::Counts;
+use crate::disk::{Disk, Flush, RealDisk};
+use crate::format::cleans::Clean;
+use crate::format::record::{Head, Kind, NAMES, PINNED, TAGGED};
+use crate::key::{Key, tag};
+use crate::object::{Info, Object};
+use crate::settings::Settings;
+use crate::upload::{self, Begun, Terms, Upload};
+use crate::volume::{
+    Done, Existing, Generations, Look, Members64, Miss, Record, Threads, Volume, Work,
+};
+use crate::{Error, blocking};
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Reads and writes work.
+    Ready,
+    /// Writes fail, at least for some keys, for a reason that the disk gave; reads work.
+    WritesFail(String),
+    /// Nothing works: reads miss.
+    Unusable(String),
+}
+
+/// How full the store is, summed over its volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Objects in the index.
+    pub objects: u64,
+    /// Bytes of memory that the index takes.
+    pub index_bytes: u64,
+    /// Bytes of segments and files.
+    pub used: u64,
+    /// Most bytes of them.
+    pub capacity: u64,
+    /// Bytes of pinned objects.
+    pub pinned: u64,
+    /// Bytes that are unlinked, but still read.
+    pub pending: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Volumes that work.
+    pub volumes: u64,
+    /// What happened since the start.
+    pub counts: Counts,
+}
+
+/// The store; clones share it. The last one that is dropped waits for a last sync and checkpoint.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shelves: Vec<Arc<Shelf>>,
+    names: Vec<String>,
+    members: Members64,
+    generations: Arc<Generations>,
+    clock: Arc<dyn Clock>,
+    /// Number of the list of volumes, once a volume is open.
+    epoch: Mutex<Option<u64>>,
+    threads: bool,
+}
+
+/// The place of a volume, which may be there or not.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    name: String,
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    threads: RwLock<Result<Arc<Threads>, String>>,
+}
+
+impl Shelf {
+    fn threads(&self) -> Result<Arc<Threads>, Error> {
+        let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
+        threads.clone().map_err(|reason| Error::Unusable { reason })
+    }
+
+    pub(crate) fn volume(&self) -> Result<Arc<Volume>, Error> {
+        self.threads().map(|threads| Arc::clone(&threads.volume))
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Objects from this length on have files of their own.
+    pub(crate) fn large_from(&self) -> u64 {
+        let segment = self.volume().map_or(4 << 20, |volume| volume.segment_bytes);
+        self.settings.large_from.min(segment / 4)
+    }
+
+    pub(crate) async fn submit(&self, work: Work) -> Result<Done, Error> {
+        let answer = self.threads()?.submit(work);
+        answer.await.unwrap_or(Err(Error::Interrupted))
+    }
+}
+
+/// Where a key is.
+struct Way {
+    shelf: Arc<Shelf>,
+    tag: u64,
+    generation: u64,
+}
+
+impl Store {
+    /// Opens the store whose one volume is `folder`, with the default settings.
+    pub async fn open(folder: &Path) -> Self {
+        Self::open_with(Settings::new(vec![folder.into()])).await
+    }
+
+    /// Opens the store. A volume that cannot be used is no error here: [`Store::status`] says so,
+    /// its keys miss, and [`Store::check`] tries again.
+    pub async fn open_with(settings: Settings) -> Self {
+        let disk = |path: &PathBuf| Arc::new(RealDisk::new(path)) as Arc<dyn Disk>;
+        let disks = settings.volumes.iter().map(disk).collect();
+        let store = Self::new(settings, disks, Arc::new(SystemClock), true);
+        store.check().await;
+        store
+    }
+
+    /// A store on these disks that is not open yet. `threads`: whether volumes have threads, or all
+    /// is done by whoever asks.
+    pub(crate) fn new(
+        settings: Settings,
+        disks: Vec<Arc<dyn Disk>>,
+        clock: Arc<dyn Clock>,
+        threads: bool,
+    ) -> Self {
+        let names: Vec<String> = settings
+            .volumes
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        let shelf = |(name, disk): (&String, Arc<dyn Disk>)| {
+            Arc::new(Shelf {
+                name: name.clone(),
+                disk,
+                settings: settings.clone(),
+                clock: Arc::clone(&clock),
+                threads: RwLock::new(Err("it was not opened yet".into())),
+            })
+        };
+        let inner = Inner {
+            shelves: names.iter().zip(disks).map(shelf).collect(),
+            members: Members64::new(&names, ""),
+            names,
+            generations: Arc::default(),
+            clock,
+            epoch: Mutex::new(None),
+            threads,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// How the store is, as far as known; takes no time.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut usable = 0;
+        let mut reasons = Vec::new();
+        for shelf in &self.inner.shelves {
+            match shelf.volume() {
+                Ok(volume) => {
+                    usable += 1;
+                    reasons.extend(volume.trouble());
+                }
+                Err(Error::Unusable { reason }) => reasons.push(reason),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        match reasons.is_empty() {
+            true => Status::Ready,
+            false if usable > 0 => Status::WritesFail(reasons.join("; ")),
+            false => Status::Unusable(reasons.join("; ")),
+        }
+    }
+
+    /// Looks whether what failed works by now: opens volumes that are not open, writes to those whose
+    /// last write failed. Cheap when all is well.
+    pub async fn check(&self) -> Status {
+        let inner = Arc::clone(&self.inner);
+        // A panic there would be a bug; the status then stays as it was.
+        let _ = blocking(move || {
+            inner.check();
+            Ok(())
+        })
+        .await;
+        self.status()
+    }
+
+    fn way(&self, key: &Key) -> Way {
+        let generation = self.inner.generations.with(|| key.project_hash());
+        let tag = tag(&key.hash(), generation);
+        let owner = self.inner.members.owner(tag);
+        Way {
+            shelf: Arc::clone(&self.inner.shelves[owner]),
+            tag,
+            generation,
+        }
+    }
+
+    /// The object of a key; one that names others only while they are there.
+    async fn find(&self, key: &Key, way: &Way) -> Result<Option<(Arc<Volume>, Record)>, Error> {
+        let volume = way.shelf.volume()?;
+        let (tag, generation) = (way.tag, way.generation);
+        let mut found = volume.find(key, tag, generation, false);
+        if matches!(found, Err(Miss::Wait)) {
+            let (volume, key) = (Arc::clone(&volume), key.clone());
+            found = blocking(move || Ok(volume.find(&key, tag, generation, true))).await?;
+        }
+        match found {
+            Ok(Some(record)) if self.names_are_there(&volume, &record.head) => {
+                Ok(Some((volume, record)))
+            }
+            Ok(_) => Ok(None),
+            Err(miss) => {
+                // A miss costs the client a build, an error might cost it the cache.
+                if let Miss::Failed(error) = miss {
+                    log::error!("{}: cannot read: {error}", volume_path(&way.shelf));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether all that an entry names is there, and marks it as used; else drops the entry.
+    fn names_are_there(&self, volume: &Volume, head: &Head) -> bool {
+        self.inner.names_are_there(volume, head)
+    }
+
+    /// Looks an object up for reading. `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// The volume of the key cannot be used. What the disk fails to read is a miss, and counted.
+    pub async fn get(&self, key: &Key) -> Result<Option<Object>, Error> {
+        let found = self.find(key, &self.way(key)).await?;
+        Ok(found.map(|(volume, record)| Object::new(volume, record)))
+    }
+
+    /// What is known of an object.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub async fn head(&self, key: &Key) -> Result<Option<Info>, Error> {
+        let found = self.find(key, &self.way(key)).await?;
+        Ok(found.map(|(volume, record)| {
+            let slot = volume.index.get(record.head.tag);
+            let pinned = slot.is_some_and(|slot| slot.flags() & PINNED != 0);
+            Info::new(&record.head, pinned)
+        }))
+    }
+
+    /// Starts to store an object.
+    ///
+    /// # Errors
+    ///
+    /// The terms cannot be kept to, or the volume of the key cannot be used.
+    pub async fn put(&self, key: &Key, terms: Terms) -> Result<Begun, Error> {
+        let limit = upload::check(key, &terms)?;
+        let way = self.way(key);
+        let volume = way.shelf.volume()?;
+        let mut seen = None;
+        if terms.existing != Existing::Replace {
+            if let Some((_, record)) = self.find(key, &way).await? {
+                let keeps = terms.existing == Existing::Keep || record.head.flags & TAGGED != 0;
+                if keeps {
+                    return Ok(Begun::Exists);
+                }
+            } else {
+                // Another key of this tag, one of 2^64.
+                seen = volume.index.get(way.tag).map(|slot| slot.place);
+            }
+        }
+        let upload = Upload::new(way.shelf, key, terms, limit, way.generation, seen);
+        Ok(Begun::Upload(Box::new(upload)))
+    }
+
+    /// Removes an object, durably; `false` if there was none. Readers that have it go on reading.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or the volume of the key cannot be used.
+    pub async fn remove(&self, key: &Key) -> Result<bool, Error> {
+        let way = self.way(key);
+        let found = self.mark(key, &way, Kind::Removal).await?;
+        if found {
+            let volume = way.shelf.volume()?;
+            blocking(move || volume.sync(Flush::Records)).await?;
+        }
+        Ok(found)
+    }
+
+    async fn mark(&self, key: &Key, way: &Way, kind: Kind) -> Result<bool, Error> {
+        key.check()?;
+        let volume = way.shelf.volume()?;
+        if !volume.is_recovering() && self.find(key, way).await?.is_none() {
+            return Ok(false);
+        }
+        let head = Head::mark(kind, key, way.tag, way.generation, self.inner.clock.now());
+        let done = way.shelf.submit(Work::Mark(Box::new(head))).await?;
+        Ok(done == Done::Written)
+    }
+
+    /// Pins an object, or ends that; `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::remove`].
+    pub async fn pin(&self, key: &Key, pin: bool) -> Result<bool, Error> {
+        let kind = if pin { Kind::Pin } else { Kind::Unpin };
+        self.mark(key, &self.way(key), kind).await
+    }
+
+    /// Marks an object as used; `false` if there is none.
+    #[must_use]
+    pub fn touch(&self, key: &Key) -> bool {
+        let way = self.way(key);
+        let volume = way.shelf.volume();
+        volume.is_ok_and(|volume| volume.index.touch(way.tag, volume.epoch()).is_some())
+    }
+
+    /// Keeps an object from eviction until a time (ms since 1970, at most a day ahead), unless the
+    /// free-space reserve needs its room; `false` if there is none.
+    #[must_use]
+    pub fn hold(&self, key: &Key, until: u64) -> bool {
+        let way = self.way(key);
+        let now = self.inner.clock.now();
+        let latest = now + u64::from(LONGEST_HOLD) * 60_000;
+        let hold = if until <= now {
+            0
+        } else {
+            minute(until.min(latest))
+        };
+        let volume = way.shelf.volume();
+        volume.is_ok_and(|volume| {
+            let epoch = volume.epoch();
+            volume.index.change(way.tag, |slot| {
+                (slot.hold, slot.last) = (hold, epoch);
+            })
+        })
+    }
+
+    /// Forgets all objects of a project, durably, however many there are. Uploads that began before
+    /// fail.
+    ///
+    /// # Errors
+    ///
+    /// A disk failed: the project is cleaned, but what was in it may be back after a restart.
+    pub async fn clean(&self, account: &str, project: &str) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        let project = crate::key::project_hash(account, project);
+        blocking(move || inner.clean(project)).await
+    }
+
+    /// Calls `each` for the objects of all volumes, oldest first on each, until it breaks. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// A disk failed.
+    pub fn scan(&self, mut each: impl FnMut(Info) -> ControlFlow<()>) -> Result<(), Error> {
+        self.inner.scan(&mut each)
+    }
+
+    /// How full the store is and what happened.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for volume in self
+            .inner
+            .shelves
+            .iter()
+            .filter_map(|shelf| shelf.volume().ok())
+        {
+            usage.objects += volume.index.len() as u64;
+            usage.index_bytes += volume.index.bytes() as u64;
+            usage.used += volume.used();
+            usage.capacity += volume.capacity();
+            usage.pinned += volume.pinned_bytes();
+            usage.pending += volume.pending_bytes();
+            usage.segments += volume.all_segments().len() as u64;
+            usage.volumes += 1;
+            volume.counters.add_to(&mut usage.counts);
+        }
+        usage
+    }
+
+    /// What each volume found when it started empty: "new", "foreign" or why it could not be kept.
+    #[must_use]
+    pub fn emptied(&self) -> Vec<(String, String)> {
+        let shelves = self.inner.shelves.iter();
+        let emptied = |shelf: &Arc<Shelf>| {
+            let why = shelf.volume().ok()?.label.emptied.clone()?;
+            Some((shelf.name.clone(), why))
+        };
+        shelves.filter_map(emptied).collect()
+    }
+
+    /// Whether the index is complete.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        let mut volumes = self.volumes();
+        volumes.all(|volume| !volume.is_recovering())
+    }
+
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = Arc<Volume>> {
+        self.inner
+            .shelves
+            .iter()
+            .filter_map(|shelf| shelf.volume().ok())
+    }
+}
+
+fn volume_path(shelf: &Shelf) -> String {
+    shelf.disk.root().display().to_string()
+}
+
+impl Inner {
+    fn names_are_there(&self, volume: &Volume, head: &Head) -> bool {
+        if head.flags & NAMES == 0 {
+            return true;
+        }
+        let there = head.names.iter().all(|name| {
+            let shelf = &self.shelves[self.members.owner(*name)];
+            shelf
+                .volume()
+                .is_ok_and(|volume| volume.index.touch(*name, volume.epoch()).is_some())
+        });
+        // During recovery the objects may only not be found yet.
+        let recovering = || {
+            let mut volumes = self.shelves.iter().filter_map(|shelf| shelf.volume().ok());
+            volumes.any(|volume| volume.is_recovering())
+        };
+        if !there && !recovering() {
+            if let Some(slot) = volume.index.get(head.tag) {
+                if volume.drop_slot(&slot) {
+                    volume.counters.cascaded.add(1);
+                }
+            }
+        }
+        there
+    }
+
+    fn check(&self) {
+        let closed: Vec<&Arc<Shelf>> = self
+            .shelves
+            .iter()
+            .filter(|shelf| shelf.threads().is_err())
+            .collect();
+        if !closed.is_empty() {
+            self.open(&closed);
+        }
+        for shelf in &self.shelves {
+            if let Ok(volume) = shelf.volume() {
+                // The status says how it went.
+                let _ = volume.probe();
+            }
+        }
+    }
+
+    /// Opens volumes: all are looked at before the first is opened, because what one knows of
+    /// cleans and of the list of volumes counts for all.
+    fn open(&self, closed: &[&Arc<Shelf>]) {
+        let fail = |shelf: &Shelf, error: &Error| {
+            let threads = shelf.threads.write();
+            let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
+            *threads = Err(error.to_string());
+        };
+        let mut looks = Vec::new();
+        for shelf in closed {
+            match Look::at(Arc::clone(&shelf.disk)) {
+                Ok(look) => looks.push((*shelf, look)),
+                Err(error) => fail(shelf, &error),
+            }
+        }
+        let mut epoch = crate::volume::lock(&self.epoch);
+        let newest = looks.iter().filter_map(|(_, look)| look.epoch());
+        let newest = newest.max_by_key(|(number, _)| *number);
+        let newest = newest.map(|(number, names)| (number, names == self.names));
+        let (number, before) = match (*epoch, newest) {
+            (Some(number), _) => (number, None),
+            (None, Some((number, true))) => (number, None),
+            (None, Some((number, false))) => (number + 1, Some(number)),
+            (None, None) => (1, None),
+        };
+        for (_, look) in &looks {
+            for clean in &look.cleans {
+                self.generations.note(*clean);
+            }
+        }
+        for (shelf, look) in looks {
+            if look.epoch().is_some_and(|(known, _)| known > number) {
+                let reason = format!(
+                    "{}: knows a newer list of volumes; restart the service",
+                    volume_path(shelf)
+                );
+                fail(shelf, &Error::Unusable { reason });
+                continue;
+            }
+            match self.open_one(shelf, look, number, before) {
+                Ok(threads) => {
+                    *epoch = Some(number);
+                    let slot = shelf.threads.write();
+                    *slot.unwrap_or_else(PoisonError::into_inner) = Ok(Arc::new(threads));
+                }
+                Err(error) => fail(shelf, &error),
+            }
+        }
+    }
+
+    fn open_one(
+        &self,
+        shelf: &Shelf,
+        look: Look,
+        epoch: u64,
+        before: Option<u64>,
+    ) -> Result<Threads, Error> {
+        let mut known = std::collections::HashMap::new();
+        for clean in &look.cleans {
+            let generation = known.entry(clean.project).or_insert(0);
+            *generation = clean.generation.max(*generation);
+        }
+        let now = self.clock.now();
+        let found = look.join(&shelf.name, &self.names, epoch, before, now)?;
+        let (generations, clock) = (Arc::clone(&self.generations), Arc::clone(&self.clock));
+        let volume = Volume::open(found, &shelf.settings, generations, clock)?;
+        if let Some(why) = &volume.label.emptied {
+            log::warn!("{}: starts empty: {why}", volume_path(shelf));
+        }
+        // What other volumes know and this one missed.
+        for clean in self.generations.all() {
+            if known
+                .get(&clean.project)
+                .is_none_or(|known| *known < clean.generation)
+            {
+                volume.write_clean(clean)?;
+            }
+        }
+        let started = Threads::start(Arc::new(volume), self.threads);
+        started.map_err(Error::io(shelf.disk.root(), "start the threads of"))
+    }
+
+    fn clean(&self, project: [u8; 32]) -> Result<(), Error> {
+        let now = self.clock.now();
+        let clean = Clean {
+            project,
+            generation: now.max(self.generations.of(&project) + 1),
+            time: now,
+        };
+        let mut outcome = Err(Error::Unusable {
+            reason: "no volume can be used".into(),
+        });
+        for (number, volume) in self
+            .shelves
+            .iter()
+            .filter_map(|shelf| shelf.volume().ok())
+            .enumerate()
+        {
+            let written = volume.write_clean(clean);
+            outcome = if number == 0 {
+                written
+            } else {
+                outcome.and(written)
+            };
+        }
+        self.generations.note(clean);
+        outcome
+    }
+
+    fn scan(&self, each: &mut dyn FnMut(Info) -> ControlFlow<()>) -> Result<(), Error> {
+        for volume in self.shelves.iter().filter_map(|shelf| shelf.volume().ok()) {
+            let mut go_on = true;
+            volume.each_live(&mut |segment, entry, slot| {
+                let Ok(head) = volume.head_of(segment, entry) else {
+                    return ControlFlow::Continue(());
+                };
+                let current = self.generations.with(|| head.key.project_hash());
+                if current != head.generation || !self.names_are_there(&volume, &head) {
+                    return ControlFlow::Continue(());
+                }
+                let next = each(Info::new(&head, slot.flags() & PINNED != 0));
+                go_on = next.is_continue();
+                next
+            });
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

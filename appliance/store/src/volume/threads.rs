@@ -1,0 +1,272 @@
+//! The threads of a volume, so that no executor ever waits for a disk.
+//!
+//! | thread | does |
+//! |---|---|
+//! | writer | takes what waits and appends it: what waits meanwhile is the next batch |
+//! | syncer | makes the log durable twice a second |
+//! | keeper | a spare segment, eviction, scrub, checkpoints |
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Done, Volume, Work, lock};
+use crate::Error;
+use crate::disk::Flush;
+use crate::settings::Durability;
+
+/// Most works, and about most bytes, that are appended at a time.
+const BATCH: usize = 256;
+const BATCH_BYTES: u64 = 4 << 20;
+/// Between two syncs: with the sync itself, what was answered is durable within a second.
+const SYNC_EVERY: Duration = Duration::from_millis(400);
+const KEEP_EVERY: Duration = Duration::from_millis(500);
+
+type Answer = oneshot::Sender<Result<Done, Error>>;
+
+#[derive(Debug, Default)]
+struct Queue {
+    works: VecDeque<(Work, Answer)>,
+    stop: bool,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<(bool, bool)>,
+    wake: Condvar,
+}
+
+impl Signal {
+    /// Waits until it is rung, or so long; `false`: the end.
+    fn wait(&self, timeout: Duration) -> bool {
+        let state = lock(&self.state);
+        let waited = self
+            .wake
+            .wait_timeout_while(state, timeout, |(rung, stop)| !*rung && !*stop);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.0 = false;
+        !state.1
+    }
+
+    fn ring(&self, stop: bool) {
+        let mut state = lock(&self.state);
+        state.0 = true;
+        state.1 |= stop;
+        self.wake.notify_all();
+    }
+}
+
+/// A volume and its threads; they end when this is dropped, after a last sync and checkpoint.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pub(crate) volume: Arc<Volume>,
+    shared: Arc<Shared>,
+    joins: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    syncer: Signal,
+    keeper: Signal,
+}
+
+impl Threads {
+    /// Starts the threads; without them (in tests that decide themselves what happens when) works
+    /// are done by whoever submits them.
+    pub(crate) fn start(volume: Arc<Volume>, threads: bool) -> std::io::Result<Self> {
+        let shared: Arc<Shared> = Arc::default();
+        let mut this = Self {
+            volume,
+            shared,
+            joins: Vec::new(),
+        };
+        if threads {
+            this.spawn("store-writer", write)?;
+            this.spawn("store-syncer", sync)?;
+            this.spawn("store-keeper", keep)?;
+        } else {
+            this.volume.recover_rest();
+        }
+        Ok(this)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Volume, &Shared)) -> std::io::Result<()> {
+        let (volume, shared) = (Arc::clone(&self.volume), Arc::clone(&self.shared));
+        let builder = std::thread::Builder::new().name(name.into());
+        self.joins
+            .push(builder.spawn(move || run(&volume, &shared))?);
+        Ok(())
+    }
+
+    /// Appends a work: the answer comes when it is done.
+    pub(crate) fn submit(&self, work: Work) -> oneshot::Receiver<Result<Done, Error>> {
+        let (answer, receiver) = oneshot::channel();
+        if self.joins.is_empty() {
+            append(&self.volume, vec![(work, answer)]);
+            return receiver;
+        }
+        let mut queue = lock(&self.shared.queue);
+        // Dropped at the end: the receiver then says that it was interrupted.
+        if !queue.stop {
+            queue.works.push_back((work, answer));
+            if queue.works.len() == 1 {
+                self.shared.work.notify_one();
+            }
+        }
+        receiver
+    }
+
+    /// Whether works are done by whoever submits them.
+    pub(crate) fn inline(&self) -> bool {
+        self.joins.is_empty()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).stop = true;
+        self.shared.work.notify_all();
+        self.shared.syncer.ring(true);
+        self.shared.keeper.ring(true);
+        for join in self.joins.drain(..) {
+            // One that panicked has said so.
+            let _ = join.join();
+        }
+    }
+}
+
+/// Appends works, after eviction has made room if they need a new segment.
+fn append(volume: &Volume, works: Vec<(Work, Answer)>) {
+    let (works, answers): (Vec<Work>, Vec<Answer>) = works.into_iter().unzip();
+    let bytes: u64 = works.iter().map(Work::bytes).sum();
+    let outcomes = if volume.needs_segment(bytes) {
+        match volume.make_room(volume.segment_bytes) {
+            Ok(()) => None,
+            // A removal makes room by itself, and needs little.
+            Err(error) => Some(error),
+        }
+    } else {
+        None
+    };
+    let ack = volume.settings.durability == Durability::Ack;
+    let outcomes = match outcomes {
+        None => volume.append(&works, ack),
+        Some(error) => works.iter().map(|_| Err(error.again())).collect(),
+    };
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // Nobody waits any more for an upload that was given up meanwhile.
+        let _ = answer.send(outcome);
+    }
+}
+
+fn write(volume: &Volume, shared: &Shared) {
+    loop {
+        let mut queue = lock(&shared.queue);
+        while queue.works.is_empty() && !queue.stop {
+            queue = shared
+                .work
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.works.is_empty() {
+            return;
+        }
+        let mut bytes = 0;
+        let take = queue
+            .works
+            .iter()
+            .take(BATCH)
+            .take_while(|(work, _)| {
+                let first = bytes == 0;
+                bytes += work.bytes();
+                first || bytes <= BATCH_BYTES
+            })
+            .count();
+        let batch = queue.works.drain(..take).collect();
+        drop(queue);
+        append(volume, batch);
+        if !volume.has_spare() {
+            shared.keeper.ring(false);
+        }
+    }
+}
+
+fn sync(volume: &Volume, shared: &Shared) {
+    loop {
+        let goes_on = shared.syncer.wait(SYNC_EVERY);
+        // The status says why.
+        let _ = volume.sync(Flush::Records);
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+fn keep(volume: &Volume, shared: &Shared) {
+    volume.recover_rest();
+    let settings = &volume.settings;
+    let mut checkpointed = Instant::now();
+    let mut scrubbed = Instant::now();
+    while shared.keeper.wait(KEEP_EVERY) {
+        volume.advance(0);
+        if !volume.has_spare() && volume.trouble().is_none() {
+            volume.make_spare();
+        }
+        if let Err(error) = volume.evict_aged() {
+            log::error!("{error}");
+        }
+        let elapsed = scrubbed.elapsed();
+        if elapsed >= Duration::from_secs(1) && settings.scrub_bytes_per_second > 0 {
+            scrubbed = Instant::now();
+            let seconds = elapsed.as_secs_f64().min(10.0);
+            volume.scrub((settings.scrub_bytes_per_second as f64 * seconds) as u64);
+        }
+        if checkpointed.elapsed() >= settings.checkpoint_every {
+            checkpointed = Instant::now();
+            if let Err(error) = volume.checkpoint() {
+                log::error!("{error}");
+            }
+        }
+    }
+    // The writer ends before: its thread was told first, and takes what waits.
+    if let Err(error) = volume.checkpoint() {
+        log::error!("{error}");
+    }
+}
+
+impl Volume {
+    fn has_spare(&self) -> bool {
+        lock(&self.log).spare.is_some()
+    }
+
+    /// Makes room for a segment, and the segment, before it is needed.
+    fn make_spare(&self) {
+        if self.make_room(self.segment_bytes).is_err() {
+            return;
+        }
+        let id = {
+            let mut log = lock(&self.log);
+            log.next_id += 1;
+            log.next_id - 1
+        };
+        // An error is noted; the writer will have it too.
+        let Ok(spare) = self.note(self.make_segment(id)) else {
+            return;
+        };
+        let mut log = lock(&self.log);
+        let newest = log.open.as_ref().map_or(0, |open| open.segment.header.id);
+        let newest = newest.max(log.closing.last().map_or(0, |open| open.segment.header.id));
+        // Ids only grow; if the writer was faster, this one is of no use.
+        if id > newest && log.spare.is_none() {
+            log.spare = Some(spare);
+        } else {
+            drop(log);
+            let _ = self.disk.unlink(&spare.path);
+        }
+    }
+}
