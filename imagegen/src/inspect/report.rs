@@ -125,6 +125,8 @@ impl Size {
     }
 }
 
+/// Origin of what is laid over the root as it is.
+const OVERLAY: &str = "configs/root";
 /// A folder with this share of its bytes (in per cent) in one folder below gives way to that.
 const GIVES_WAY: u64 = 80;
 
@@ -227,11 +229,13 @@ impl Report {
                     .unwrap_or_default(),
             })
             .collect();
-        // `image.toml units.enable ssh.service` and the like: the first word says enough.
+        // `image.toml units.enable ssh.service` and the like: the first word says enough; so does
+        // the folder of the overlay, whose files name themselves.
         let mut origins: BTreeMap<String, Size> = BTreeMap::new();
         for (origin, size) in by_origin {
             let origin = match origin.split_once(' ') {
                 _ if origin.starts_with("package ") => origin,
+                _ if origin.starts_with(OVERLAY) => OVERLAY,
                 Some((first, _)) if first.contains(['.', '/']) || first == "effect" => first,
                 _ => origin,
             };

@@ -186,8 +186,19 @@ impl Report {
                 .then_with(|| a.name.cmp(&b.name))
         });
         let shown = &list[..list.len().min(most)];
-        let width = shown.iter().map(|p| p.name.len()).max().unwrap_or(0);
-        let versions = shown.iter().map(|p| p.version.len()).max().unwrap_or(0);
+        // The few longer ones push what follows, so that no line gets too long.
+        let width = shown
+            .iter()
+            .map(|p| p.name.len())
+            .max()
+            .unwrap_or(0)
+            .min(30);
+        let versions = shown
+            .iter()
+            .map(|p| p.version.len())
+            .max()
+            .unwrap_or(0)
+            .min(24);
         for package in shown {
             let line = format!(
                 "  {}{:width$}  {:versions$}  {}",
