@@ -9,6 +9,8 @@ use crate::size;
 
 /// Columns of the terminal.
 const WIDTH: usize = 100;
+/// Where the modules of kernels are.
+const MODULES: &str = "/usr/lib/modules/";
 /// Most lines of a text, and files of one origin, without `--all`.
 const MOST: usize = 20;
 
@@ -162,6 +164,8 @@ impl Changes {
             let SettingChange { key, old, new, .. } = setting;
             let line = match (old, new) {
                 (Some(old), Some(new)) => format!("    {key}: {old} → {new}"),
+                (None, Some(new)) if key.ends_with("[]") => format!("    {key} got {new}"),
+                (Some(old), None) if key.ends_with("[]") => format!("    {key} lost {old}"),
                 (None, Some(new)) => format!("    {key} is set now: {new}"),
                 (Some(old), None) => format!("    {key} is no longer set (was {old})"),
                 (None, None) => continue,
@@ -205,6 +209,11 @@ impl Changes {
                 continue;
             }
             let most = if all { usize::MAX } else { MOST };
+            // With another kernel all of its modules are others.
+            let told = |file: &&FileChange| {
+                all || self.kernel.is_none() || !file.path.starts_with(MODULES)
+            };
+            let files: Vec<_> = files.iter().filter(told).collect();
             for file in files.iter().take(most) {
                 writeln!(out, "    {} {}", file.path, what(file))?;
                 for line in file.lines.iter().take(most) {

@@ -198,7 +198,7 @@ impl Report {
             .map(|p| p.version.len())
             .max()
             .unwrap_or(0)
-            .min(24);
+            .min(22);
         for package in shown {
             let line = format!(
                 "  {}{:width$}  {:versions$}  {}",
