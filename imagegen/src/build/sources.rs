@@ -80,6 +80,12 @@ pub(super) fn gather(
     let binaries = binaries.map_err(|_| anyhow::anyhow!("compiling panicked"))??;
     let unpacked = unpacked?;
     steps.done(&format!("{} packages unpacked", system.len() + linux.len()));
+    for package in &unpacked.unknown_scripts {
+        steps.warn(&format!(
+            "package {package} has a postinst script, which is not run; see whether the image needs \
+             what it does (imagegen/src/rootfs/scripts.rs)"
+        ));
+    }
 
     let efi = |name: &str| -> Result<Bytes> {
         let path = format!("{EFI}/{name}");

@@ -65,13 +65,6 @@ const EFFECTS: &[(&str, &[Effect])] = &[
         ],
     ),
     (
-        "libc6",
-        &[Link(
-            "/usr/lib64/ld-linux-x86-64.so.2",
-            "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-        )],
-    ),
-    (
         "libssl3t64",
         &[
             // Where OpenSSL looks unless told otherwise; the package openssl would link them.

@@ -2,13 +2,24 @@
 //! overlay laid on top.
 //!
 //! No maintainer script is run. What they would do is written down here, effect by effect; the
-//! oracle test compares the result with a real installation by dpkg.
+//! oracle test (`imagegen/tests/oracle`) compares the result with a real installation by dpkg.
+//!
+//! [`unpack`] decodes packages and kernel on all processors and chooses the kernel's modules;
+//! [`assemble`] makes the tree of them; [`osrel`] reads from it what the UKI says of itself.
+//! Files are never copied: the tree holds the very bytes that came out of a package. Every node's
+//! origin says where it is from: `package NAME`, `effect NAME`, `configs/root/PATH`,
+//! `FILE.toml TABLE`, `layout`, or `larder` for our programs.
+//!
+//! The order counts. Effects work on what packages ship; configuration, then the overlay, replace
+//! both; accounts and units read what all of these brought; trimming comes after everything that
+//! reads a file that may be trimmed, the loader's cache after trimming.
 
 mod accounts;
 mod effects;
 mod identity;
 mod modules;
 mod overlay;
+mod scripts;
 mod state;
 mod status;
 #[cfg(test)]
@@ -47,11 +58,11 @@ pub struct Sources<'a> {
 pub use identity::{Build, osrel};
 
 /// A tree that is becoming a root file system.
-pub struct Root {
+struct Root {
     /// The files.
-    pub tree: Tree,
+    tree: Tree,
     /// Time of what we make, seconds since 1970.
-    pub clock: i64,
+    clock: i64,
     /// Names of the packages that were unpacked into it.
     packages: BTreeSet<String>,
 }

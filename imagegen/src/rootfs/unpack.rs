@@ -23,9 +23,6 @@ const NEEDED: &[&str] = &[
     "/usr/lib/sysusers.d/",
 ];
 
-/// Files of two packages at one path, of which the second replaces the first: path, who wins, why.
-const DIVERSIONS: &[(&str, &str, &str)] = &[];
-
 /// A package of the lock and its file.
 pub type Locked = (packages::Package, PathBuf);
 
@@ -53,6 +50,8 @@ pub struct Unpacked {
     pub packages: Vec<Package>,
     /// The kernel.
     pub kernel: Kernel,
+    /// Names of packages with a maintainer script whose effects nobody has declared.
+    pub unknown_scripts: Vec<String>,
 }
 
 /// Unpacks packages and kernel on all processors, the largest first. What the trim rules drop and
@@ -80,7 +79,9 @@ pub fn unpack(config: &config::Config, system: &[Locked], kernel: &[Locked]) -> 
     }));
     let mut packages = run(&jobs)?;
     let kernel = packages.split_off(system.len());
+    let unknown = packages.iter().filter(|p| super::scripts::is_unknown(p));
     Ok(Unpacked {
+        unknown_scripts: unknown.map(|package| package.name.clone()).collect(),
         packages,
         kernel: Kernel::new(&config.image.modules, kernel)?,
     })
@@ -167,22 +168,15 @@ fn unpack_one(job: &Job<'_>) -> Result<Package> {
 /// Adds a package to the root.
 ///
 /// # Errors
-/// Something else is there already, unless a diversion says who wins.
+/// Something else is there already: no package of trixie's that an image needs diverts another's
+/// file, so there is nothing to choose by.
 pub(super) fn merge(root: &mut Root, package: Package) -> Result<()> {
     for (path, mut node) in package.files {
         node.mtime = node.mtime.min(root.clock);
         if let Kind::Hardlink(target) = &mut node.kind {
             *target = usr_merged(target);
         }
-        let path = usr_merged(&path);
-        let diverted = DIVERSIONS.iter().find(|(at, ..)| *at == path);
-        match diverted {
-            Some((_, winner, _)) if *winner == package.name => {
-                root.tree.insert(path, node)?;
-            }
-            Some(_) if root.tree.get(&path).is_some() => {}
-            _ => root.add(&path, node)?,
-        }
+        root.add(&usr_merged(&path), node)?;
     }
     root.packages.insert(package.name);
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -47,6 +48,8 @@ pub(crate) fn install() -> Installation {
     );
 
     let dir = tempfile::tempdir().unwrap();
+    // Without root's rights apt is another user, who has to get at the packages.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let files = root::fetch(&all.system().collect::<Vec<_>>());
     let names = repository(dir.path(), &files);
     let tar = dir.path().join("root.tar");

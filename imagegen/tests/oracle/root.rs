@@ -48,6 +48,11 @@ pub(crate) fn assemble(trim: Trim) -> Tree {
             .collect::<Vec<_>>(),
     );
     let unpacked = rootfs::unpack(&config, &system, &linux).unwrap_or_else(|e| panic!("{e:#}"));
+    let unknown = &unpacked.unknown_scripts;
+    assert!(
+        unknown.is_empty(),
+        "nobody has read the scripts of {unknown:?}"
+    );
     let clock = i64::try_from(lock.date).unwrap();
     let build = rootfs::Build {
         id: config.image.id.clone(),
