@@ -37,6 +37,7 @@ const READ: &[&str] = &[
     "systemd-resolved",
     "systemd-sysv",
     "systemd-timesyncd",
+    "systemd-zram-generator",
     "tar",
     "tpm-udev",
     "udev",
