@@ -17,18 +17,23 @@ use packages::{Cache, Fetcher, Lock, News, Role};
 use crate::lock;
 use crate::terminal::Terminal;
 
-pub use report::{Kernel, Locked, Problem, Report};
+pub use report::{Kernel, Locked, Problem, Report, Secrets};
 
 /// Check the configuration and the lock, and say how old what is locked is.
 ///
 /// Reads image.toml, system.toml, fleet.toml, cache.toml and packages.lock and shows everything
-/// that is wrong at once, with file, line and what would be right. Needs no network, unless
+/// that is wrong at once, with file, line and what would be right; of the manifest of secrets also
+/// what the token of a machine must be allowed. Needs no network, unless
 /// --online asks for what is newer. Exit status: 0 all is well, 1 something is wrong.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// Folder of the configuration
     #[arg(long, default_value = "configs", value_name = "DIR")]
     pub configs: PathBuf,
+
+    /// The manifest of secrets [default: secrets/manifest.toml beside the folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub secrets: Option<PathBuf>,
 
     /// Say it as JSON
     #[arg(long)]
@@ -89,6 +94,7 @@ pub fn check(args: &CheckArgs, fetcher: &Fetcher, now: u64) -> Result<Report> {
             config::Image::load(&args.configs).ok()
         }
     };
+    secrets(args, &mut report);
     match Lock::load(&path) {
         Err(error) => report
             .problems
@@ -122,6 +128,35 @@ pub fn check(args: &CheckArgs, fetcher: &Fetcher, now: u64) -> Result<Report> {
     }
     report.ok = report.problems.is_empty();
     Ok(report)
+}
+
+/// Looks at the manifest of secrets, if there is one.
+fn secrets(args: &CheckArgs, report: &mut Report) {
+    let beside = || {
+        let path = args.configs.join("../secrets/manifest.toml");
+        path.exists().then_some(path)
+    };
+    let Some(path) = args.secrets.clone().or_else(beside) else {
+        return;
+    };
+    match secrets::manifest::Manifest::load(&path) {
+        Ok(manifest) => {
+            report.secrets = Some(Secrets {
+                count: manifest.secrets.len(),
+                privileges: manifest
+                    .privileges()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+            });
+        }
+        Err(error) => {
+            let problems = error.problems.iter();
+            report
+                .problems
+                .extend(problems.map(|problem| Problem::secret(&path, problem)));
+        }
+    }
 }
 
 /// A lock that was made from another request, with what can be told about the difference.

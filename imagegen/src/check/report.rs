@@ -25,6 +25,18 @@ pub struct Report {
     pub kernels: Vec<Kernel>,
     /// What an update of all packages would change, in words; none if nobody asked.
     pub news: Option<String>,
+    /// The secrets, if there is a manifest of them that is right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Secrets>,
+}
+
+/// The manifest of secrets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Secrets {
+    /// How many there are.
+    pub count: usize,
+    /// The least that the token of a machine must be allowed, a line each.
+    pub privileges: Vec<String>,
 }
 
 /// One thing that is wrong.
@@ -60,6 +72,16 @@ impl Problem {
             hint: String::new(),
             text: String::new(),
         }
+    }
+
+    /// About a line of a manifest of secrets.
+    pub(super) fn secret(path: &Path, problem: &secrets::manifest::Problem) -> Self {
+        let mut told = Self::plain(path, &problem.message);
+        if problem.line > 0 {
+            told.line = Some(problem.line);
+            told.text = format!("{}:{}: {}", told.file, problem.line, problem.message);
+        }
+        told
     }
 
     fn show(&self) -> String {
@@ -174,6 +196,16 @@ impl Report {
                 count(self.hosts.len(), "host"),
                 self.hosts.join(", ")
             );
+        }
+        if let Some(secrets) = &self.secrets {
+            let _ = writeln!(
+                text,
+                "secrets: {}; the token of a machine needs, and nothing more:",
+                secrets.count
+            );
+            for privilege in &secrets.privileges {
+                let _ = writeln!(text, "  {privilege}");
+            }
         }
         if let Some(lock) = &self.lock {
             let old = match lock.age_days > OLD {

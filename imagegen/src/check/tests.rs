@@ -151,3 +151,38 @@ fn help() {
     let mut command = <Cli as clap::CommandFactory>::command().term_width(100);
     insta::assert_snapshot!(command.render_long_help());
 }
+
+#[test]
+fn secrets_and_what_their_token_needs() {
+    let folder = folder();
+    let path = folder.path().join("secrets.toml");
+    let more = ["--secrets", path.to_str().unwrap()];
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secrets/manifest.toml");
+    std::fs::copy(shipped, &path).unwrap();
+    let report = check_in(&folder, 0, &more).unwrap();
+    assert!(report.ok, "{}", report.problems());
+    let secrets = report.secrets.as_ref().unwrap();
+    assert!(secrets.privileges[0].starts_with("1Password vault \"cache\": read"));
+    assert!(report.text().contains(&secrets.privileges[0]));
+
+    std::fs::write(
+        &path,
+        "[secrets.a]\nreference = \"op://v\"\nconsumers = []\n",
+    )
+    .unwrap();
+    let report = check_in(&folder, 0, &more).unwrap();
+    assert!(!report.ok && report.secrets.is_none());
+    let lines: Vec<_> = report.problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [Some(2), Some(3)]);
+    let first = report.problems().lines().next().unwrap().to_owned();
+    assert!(
+        first.contains("secrets.toml:2: \"op://v\" is no reference"),
+        "{first}"
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(
+        !check_in(&folder, 0, &more).unwrap().ok,
+        "a named file must be there"
+    );
+}
