@@ -9,6 +9,7 @@
 
 pub mod console;
 pub mod disk;
+mod guest;
 pub mod lan;
 mod machine;
 pub mod nbd;

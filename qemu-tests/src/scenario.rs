@@ -2,16 +2,47 @@
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::Result;
 
 use crate::console::suspicious;
 use crate::{Setup, TestMachine};
 
-/// Runs `body` on a machine that is switched off. Fails, by panicking, if `body` does, if one of
+/// How many scenarios run at a time, however many tests there are: each has a processor for itself
+/// on the smallest machine that is meant to run them.
+const AT_A_TIME: usize = 2;
+
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// The right to run a scenario; the next one's turn comes with its end.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Turn {
+        let (running, ended) = &RUNNING;
+        let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = ended
+            .wait_while(running, |running| *running >= AT_A_TIME)
+            .unwrap_or_else(PoisonError::into_inner);
+        *running += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (running, ended) = &RUNNING;
+        *running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ended.notify_one();
+    }
+}
+
+/// Waits for its turn (two scenarios run at a time), then runs `body` on a machine that is switched off. Fails, by panicking, if `body` does, if one of
 /// its checks did, or if the console has shown what no healthy machine shows; then the console's
 /// end and the journal are printed.
 pub fn scenario(setup: Setup, body: impl FnOnce(&mut TestMachine) -> Result<()>) {
+    let _turn = Turn::wait();
     let allowed = setup.allowed.clone();
     let name = setup.name.clone();
     let mut machine = match TestMachine::new(setup) {
