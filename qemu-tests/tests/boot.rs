@@ -202,8 +202,8 @@ fn shows_itself(machine: &mut TestMachine) {
                 .get("IMAGE_VERSION")
                 .context("no IMAGE_VERSION")?
                 .clone();
-            let key =
-                machine.succeed("sudo ssh-keygen -lf /var/lib/larder/ssh/ssh_host_ed25519_key.pub")?;
+            let key = machine
+                .succeed("sudo ssh-keygen -lf /var/lib/larder/ssh/ssh_host_ed25519_key.pub")?;
             let fingerprint = key
                 .split_ascii_whitespace()
                 .nth(1)
