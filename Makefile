@@ -28,7 +28,7 @@ test-fast:
 	cargo test --workspace --exclude qemu-tests --no-fail-fast
 
 test-image: image
-	cargo test --package imagegen --features built --test built --test reference
+	cargo test --package imagegen --features built --test built --test reference -- --include-ignored
 
 test-qemu: image
 	cargo test --package qemu-tests --no-fail-fast

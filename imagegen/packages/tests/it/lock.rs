@@ -31,7 +31,7 @@ fn the_lock_of_this_project_is_valid_and_whole() {
     for name in ["systemd", "openssh-server", "libc6", "nftables", "liblzma5"] {
         assert!(lock.system().any(|p| p.name == name), "{name}");
     }
-    for kernel in ["6.18-cloud", "6.18-generic", "6.12-cloud", "backport-cloud"] {
+    for kernel in ["6.18-cloud", "6.18-generic", "6.12-cloud", "newest-cloud"] {
         assert!(
             lock.kernel(kernel)
                 .any(|p| p.name.starts_with("linux-image-")),
