@@ -11,6 +11,9 @@ use crate::error::FetchError;
 use crate::fingerprint::{Fingerprint, Key};
 use crate::secret::Secret;
 
+/// Fingerprints that are kept; a provider that gives another value at every look drops the oldest.
+const MOST: usize = 50_000;
+
 /// Fingerprints of the boot.
 pub struct Blotting {
     key: Key,
@@ -78,6 +81,8 @@ impl Blotting {
         set.latest += 1;
         let number = set.latest;
         set.fingerprints.extend(fingerprints);
+        let over = set.fingerprints.len().saturating_sub(MOST);
+        set.fingerprints.drain(..over);
         set.arrived.push((number, Instant::now()));
         if set.arrived.len() > 1000 {
             set.arrived.drain(..500);

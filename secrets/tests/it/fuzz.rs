@@ -28,6 +28,10 @@ fn no_bytes_panic_a_parser() {
             "fields":[{"k":"concealed","n":"TOTP_1","t":"code","v":"x"},{"v":{"a":[1,null]}}]}]}"#
             .to_vec(),
         std::fs::read(data.join("key.txt")).unwrap(),
+        b"a1b2c3/unit/larder-cache.service/jwt-secret".to_vec(),
+        b"0::/system.slice/larder-cache.service\n".to_vec(),
+        // Last-known-good: name, reference, version, value, time.
+        b"\x01\0\0\0n\x01\0\0\0r\0\0\0\0\x05\0\0\0value\x01\0\0\0\0\0\0\0".to_vec(),
     ];
     for entry in std::fs::read_dir(data.join("age")).unwrap() {
         let vector = std::fs::read(entry.unwrap().path()).unwrap();
