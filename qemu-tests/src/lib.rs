@@ -19,5 +19,5 @@ mod setup;
 mod ssh;
 
 pub use machine::TestMachine;
-pub use scenario::scenario;
+pub use scenario::{full_matrix, scenario};
 pub use setup::{Setup, shipped_image, source_tree};

@@ -94,6 +94,11 @@ impl Recorder {
         self.server.socket()
     }
 
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The errors that it makes.
     pub fn faults(&self) -> &Faults {
         &self.faults

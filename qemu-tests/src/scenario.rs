@@ -79,6 +79,16 @@ pub fn scenario(setup: Setup, body: impl FnOnce(&mut TestMachine) -> Result<()>)
     panic!("{name}:\n  {}", problems.join("\n  "));
 }
 
+/// Whether the full matrices run (`make test-all` sets `LARDER_TEST_ALL=1`); if not, it prints what
+/// is skipped.
+pub fn full_matrix(what: &str) -> bool {
+    let full = std::env::var_os("LARDER_TEST_ALL").is_some_and(|value| value == "1");
+    if !full {
+        say(&format!("skipped without LARDER_TEST_ALL=1: {what}"));
+    }
+    full
+}
+
 /// Prints past the capture of the test harness: a test of minutes should be seen to go on.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

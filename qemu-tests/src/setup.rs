@@ -148,6 +148,13 @@ impl Setup {
         self.tweaks.push(Arc::new(tweak));
         self
     }
+
+    /// Takes back all that [`Setup::machine`] has asked for.
+    #[must_use]
+    pub fn plain(mut self) -> Setup {
+        self.tweaks.clear();
+        self
+    }
 }
 
 /// Root of the source tree that the tests were built from.
