@@ -23,8 +23,9 @@ pub struct TestMachine {
     setup: Setup,
     access: Access,
     disk: PathBuf,
-    recorder: Option<Recorder>,
+    // Before the recorder, which waits for its machine to be gone.
     on: Option<On>,
+    recorder: Option<Recorder>,
     boots: u32,
     consoles: Vec<String>,
     failures: Vec<String>,

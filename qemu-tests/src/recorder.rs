@@ -120,6 +120,14 @@ impl Recorder {
     /// If the scratch file cannot be made.
     pub fn replay(&self, folder: &Path) -> Result<Replay> {
         let log = self.log().reader()?;
+        self.replay_log(log, folder)
+    }
+
+    /// Replays another log than its own, say that of a liar, on a scratch file in `folder`.
+    ///
+    /// # Errors
+    /// As [`Recorder::replay`].
+    pub fn replay_log(&self, log: Log, folder: &Path) -> Result<Replay> {
         Replay::new(&self.base, self.size, log, &folder.join("replayed.raw"))
     }
 }

@@ -174,6 +174,26 @@ impl Log {
         Ok(Some(data))
     }
 
+    /// The log of a disk that lies: no flush, nothing durable when done. A test of cuts that it
+    /// passes shows nothing.
+    ///
+    /// # Errors
+    /// If no file descriptor is free.
+    pub fn of_a_liar(&self) -> Result<Log> {
+        let mut log = self.reader()?;
+        let flushes: Vec<usize> = self.flushes().collect();
+        for (at, _) in &mut log.marks {
+            *at -= flushes.partition_point(|flush| flush < at);
+        }
+        log.records.retain(|record| *record != Record::Flush);
+        for record in &mut log.records {
+            if let Record::Write(write) = record {
+                write.fua = false;
+            }
+        }
+        Ok(log)
+    }
+
     /// The log as it is now, to be read while this one goes on.
     ///
     /// # Errors

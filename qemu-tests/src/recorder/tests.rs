@@ -117,6 +117,25 @@ fn what_was_written_is_logged_and_replayed() {
 }
 
 #[test]
+fn a_disk_that_lies_may_lose_everything() {
+    let lab = lab();
+    let mut client = Client::connect(lab.recorder.socket()).unwrap();
+    client.write(512, &[2; 512]).unwrap();
+    client.flush().unwrap();
+    client.write_fua(1024, &[3; 512]).unwrap();
+    client.flush().unwrap();
+    lab.recorder.log().mark("acknowledged");
+    drop(client);
+    let log = lab.recorder.log().of_a_liar().unwrap();
+    let at = log.find_mark("acknowledged").unwrap();
+    assert_eq!((at, log.len()), (2, 2));
+    let worst = Cut::worst(log.records(), at);
+    let mut replay = lab.recorder.replay_log(log, lab.folder.path()).unwrap();
+    assert_eq!(look(&mut replay, &worst)[..3], [1, 0, 0]);
+    assert_eq!(look(&mut replay, &Cut::after(at))[..3], [1, 2, 3]);
+}
+
+#[test]
 fn samples_are_possible_repeatable_and_many() {
     let lab = lab();
     let mut client = Client::connect(lab.recorder.socket()).unwrap();

@@ -6,7 +6,7 @@ use qemu_tests::{Setup, TestMachine, disk, full_matrix, scenario, shipped_image}
 use vm::{Bus, Disk, WatchdogAction, sparse_copy};
 
 /// A file that nothing reads at boot.
-const UNREAD: &str = "/usr/share/zoneinfo/Pacific/Auckland";
+const UNREAD: &str = "/usr/share/tabset/vt100";
 
 /// Offset on the disk of the first block of a file of the root.
 fn place_of(path: &str, disk: &std::path::Path, folder: &std::path::Path) -> Result<u64> {
@@ -26,9 +26,10 @@ fn place_of(path: &str, disk: &std::path::Path, folder: &std::path::Path) -> Res
 fn root_partition(disk: &std::path::Path) -> Result<std::ops::Range<u64>> {
     let file = std::fs::File::open(disk)?;
     let table = formats::gpt::read(&file, None)?;
-    let found = table.partitions().iter().find(|entry| {
-        entry.label.starts_with("larder_") && !entry.label.ends_with("_verity")
-    });
+    let found = table
+        .partitions()
+        .iter()
+        .find(|entry| entry.label.starts_with("larder_") && !entry.label.ends_with("_verity"));
     let found = found.context("the disk has no root partition")?;
     Ok(found.start..found.end())
 }
@@ -43,7 +44,7 @@ fn a_hang_and_a_flipped_byte_end_in_a_reboot() {
         .allow("Call Trace:", "a panic shows where it was");
     scenario(setup, |machine| {
         let flipped = place_of(UNREAD, machine.disk(), machine.folder())?;
-        disk::flip(machine.disk(), flipped + 100)?;
+        disk::flip(machine.disk(), flipped + 10)?;
         machine.boot()?;
         machine.check("an artifact is on the NVMe disk", |machine| {
             let source = machine.succeed("findmnt -no SOURCE /cas")?;
@@ -86,10 +87,9 @@ fn hang(machine: &mut TestMachine) -> Result<()> {
 
 #[test]
 fn two_boot_disks_are_one_too_many() {
-    let folder = tempfile::tempdir_in(
-        std::env::var_os("TMPDIR").unwrap_or_else(|| "/var/tmp".into()),
-    )
-    .expect("no folder for a disk");
+    let folder =
+        tempfile::tempdir_in(std::env::var_os("TMPDIR").unwrap_or_else(|| "/var/tmp".into()))
+            .expect("no folder for a disk");
     let twin = folder.path().join("twin.raw");
     let image = shipped_image().unwrap_or_else(|error| panic!("{error:#}"));
     sparse_copy(&image, &twin).expect("cannot copy the image");

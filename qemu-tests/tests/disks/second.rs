@@ -117,7 +117,10 @@ fn a_blank_second_disk_is_taken_grows_and_may_go() {
         machine.check("system on sda, /cas on sdb", |machine| {
             let state = machine.succeed("findmnt -no SOURCE /var")?;
             let cas = machine.succeed("findmnt -no SOURCE /cas")?;
-            ensure!(state.trim() == "/dev/sda7" && cas.trim() == "/dev/sdb1", "{state}{cas}");
+            ensure!(
+                state.trim() == "/dev/sda7" && cas.trim() == "/dev/sdb1",
+                "{state}{cas}"
+            );
             let parts = machine.succeed("ls /dev | grep -c '^sda[0-9]'")?;
             ensure!(parts.trim() == "7", "sda has {parts} partitions");
             Ok(())
@@ -146,26 +149,35 @@ fn a_blank_second_disk_is_taken_grows_and_may_go() {
         machine.boot()?;
         machine.check("it grows at the next boot", |machine| {
             let bytes = cas_bytes(machine)?;
-            ensure!(bytes > ENLARGED / 100 * 98, "it has {bytes} bytes");
+            // An inode of 256 bytes for 8 KiB: tables take 3 %.
+            ensure!(bytes > ENLARGED / 100 * 96, "it has {bytes} bytes");
             let (status, body) = machine.get("small")?;
             ensure!(status == 200 && body == b"artifact", "GET: {status}");
             Ok(())
         });
         // The cable falls out while it serves.
-        machine.running()?.qmp("device_del", json!({ "id": "dev1" }))?;
+        machine
+            .running()?
+            .qmp("device_del", json!({ "id": "dev1" }))?;
         machine.wait_until_succeeds("test ! -e /sys/block/sdb")?;
-        machine.check("without its disk the service stays up and says so", |machine| {
-            let status = machine.put("lost", b"artifact")?;
-            ensure!(status >= 500, "PUT without a disk: {status}");
-            let (status, _) = machine.get("never-there")?;
-            ensure!(status == 404 || status >= 500, "GET without a disk: {status}");
-            let (status, _) = machine.http(&machine.guest()?.https_url("/up"))?;
-            ensure!(status == 200, "/up: {status}");
-            machine.succeed("systemctl is-active larder-cache")?;
-            let text = machine.succeed("systemctl show -p StatusText larder-cache")?;
-            ensure!(text.contains("/cas"), "its status is {text}");
-            Ok(())
-        });
+        machine.check(
+            "without its disk the service stays up and says so",
+            |machine| {
+                let status = machine.put("lost", b"artifact")?;
+                ensure!(status >= 500, "PUT without a disk: {status}");
+                let (status, _) = machine.get("never-there")?;
+                ensure!(
+                    status == 404 || status >= 500,
+                    "GET without a disk: {status}"
+                );
+                let (status, _) = machine.http(&machine.guest()?.https_url("/up"))?;
+                ensure!(status == 200, "/up: {status}");
+                machine.succeed("systemctl is-active larder-cache")?;
+                let ask =
+                    "systemctl show -p StatusText larder-cache | grep 'nothing can be stored'";
+                machine.wait_until_succeeds(ask).map(drop)
+            },
+        );
         machine.power_cut()
     });
 }
@@ -194,8 +206,12 @@ fn a_second_disk_that_is_not_ours_is_left_alone() {
     let make = File::create(&foreign).and_then(|file| file.set_len(256 << 20));
     make.expect("cannot make a disk");
     let file = foreign.display().to_string();
-    disk::tool("mke2fs", "e2fsprogs", &["-q", "-F", "-t", "ext4", "-L", "data", &file])
-        .unwrap_or_else(|error| panic!("{error:#}"));
+    disk::tool(
+        "mke2fs",
+        "e2fsprogs",
+        &["-q", "-F", "-t", "ext4", "-L", "data", &file],
+    )
+    .unwrap_or_else(|error| panic!("{error:#}"));
     let recorder = Recorder::start(&foreign, 256 << 20, folder.path())
         .unwrap_or_else(|error| panic!("{error:#}"));
     let setup = setup("foreign_second_disk", folder.path(), recorder.disk())
@@ -216,7 +232,10 @@ fn a_second_disk_that_is_not_ours_is_left_alone() {
         // The disk is pulled: the first one is all there is.
         machine.change(|setup| setup.plain());
         let line = refused(machine)?;
-        ensure!(line.contains("/dev/sdb") && line.contains("is missing"), "{line}");
+        ensure!(
+            line.contains("/dev/sdb") && line.contains("is missing"),
+            "{line}"
+        );
         Ok(())
     });
 }
