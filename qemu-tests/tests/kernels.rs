@@ -19,7 +19,10 @@ fn build(kernel: &str) -> Result<(PathBuf, String)> {
         .current_dir(&root)
         .status()
         .context("cannot start cargo")?;
-    ensure!(status.success(), "the build with {kernel} ends with {status}");
+    ensure!(
+        status.success(),
+        "the build with {kernel} ends with {status}"
+    );
     let release = release(&out.join("larder.manifest.json"))?;
     eprintln!("{kernel} is {release}");
     Ok((out.join("larder.raw"), release))
@@ -36,7 +39,10 @@ fn release(manifest: &Path) -> Result<String> {
 fn serves(machine: &mut TestMachine, release: &str) -> Result<()> {
     machine.boot()?;
     let running = machine.succeed("uname -r")?;
-    ensure!(running.trim() == release, "kernel {running} runs, {release} was built in");
+    ensure!(
+        running.trim() == release,
+        "kernel {running} runs, {release} was built in"
+    );
     machine.wait_for_unit("boot-complete.target")?;
     let failed = machine.succeed("systemctl --failed --no-legend --plain")?;
     ensure!(failed.trim().is_empty(), "failed units: {failed}");
@@ -44,7 +50,10 @@ fn serves(machine: &mut TestMachine, release: &str) -> Result<()> {
     ensure!(machine.get("kernel")?.0 == 200, "GET fails");
     // Modules that the kernel's flavour has and the settings ask for.
     for (what, shell) in [
-        ("bbr", "test $(sysctl -n net.ipv4.tcp_congestion_control) = bbr"),
+        (
+            "bbr",
+            "test $(sysctl -n net.ipv4.tcp_congestion_control) = bbr",
+        ),
         ("zram", "grep -q zram /proc/swaps"),
         ("nftables", "sudo nft list ruleset | grep -q 'dport'"),
     ] {

@@ -7,7 +7,7 @@
 //! state=noatime,commit=30,lazytime
 //! cas=noatime,nodiratime,commit=60,lazytime,errors=remount-ro
 //! cas.mkfs=-i 8192 -m 0
-//! esp=umask=0077
+//! esp=umask=0077,dirsync
 //! ```
 //!
 //! What the file does not say has the defaults shown above.
@@ -25,7 +25,7 @@ const DEFAULTS: &[(&str, &str)] = &[
         "noatime,nodiratime,commit=60,lazytime,errors=remount-ro",
     ),
     ("cas.mkfs", "-i 8192 -m 0"),
-    ("esp", "umask=0077"),
+    ("esp", "umask=0077,dirsync"),
 ];
 
 /// The file's content.
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(settings.mkfs("state"), ["-i", "16384"]);
         assert_eq!(settings.mount("cas"), "");
         assert_eq!(settings.mkfs("cas"), ["-i", "8192", "-m", "0"]);
-        assert_eq!(settings.mount("esp"), "umask=0077");
+        assert_eq!(settings.mount("esp"), "umask=0077,dirsync");
         assert_eq!(settings.problems, ["line 6 makes no sense: nonsense"]);
     }
 

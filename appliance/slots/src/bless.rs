@@ -52,7 +52,12 @@ pub fn bless(esp: &Path, path: &str) -> Result<Blessing, Error> {
         return Ok(Blessing::Already);
     }
     std::fs::rename(&counted, &blessed).map_err(Error::path(&counted, "rename"))?;
-    std::fs::File::open(folder)
+    // The file before its folder: FAT makes the new name without the file's clusters and fills them
+    // in with the inode. A folder that gets to the disk first names an empty file, and the old name
+    // is gone.
+    std::fs::File::open(&blessed)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::File::open(folder))
         .and_then(|folder| {
             folder.sync_all()?;
             Ok(rustix::fs::syncfs(&folder)?)

@@ -47,7 +47,7 @@ type Signature = (usize, Vec<usize>, Option<(usize, u64)>);
 /// Looks at disks; each part only once for the same writes to it.
 pub(crate) struct Examiner<'a> {
     folder: &'a Path,
-    file: String,
+    segments: Vec<String>,
     artifact: Vec<u8>,
     /// The boot images as they were.
     images: Vec<Vec<u8>>,
@@ -57,11 +57,12 @@ pub(crate) struct Examiner<'a> {
 }
 
 impl<'a> Examiner<'a> {
-    /// For disks that come from `recorder`'s, on which `artifact` is in `file` below `/cas`.
+    /// For disks that come from `recorder`'s, on which `artifact` is in one of the files `segments` of
+    /// `/cas`.
     pub(crate) fn new(
         recorder: &Recorder,
         folder: &'a Path,
-        file: &str,
+        segments: &[String],
         artifact: &[u8],
     ) -> Result<Examiner<'a>> {
         // The base has the same start of every partition; /cas grows to the end of the disk.
@@ -72,7 +73,7 @@ impl<'a> Examiner<'a> {
         let images = images(&base, &esp)?;
         Ok(Examiner {
             folder,
-            file: file.to_owned(),
+            segments: segments.to_owned(),
             artifact: artifact.to_owned(),
             images: images.into_values().collect(),
             parts: [0..1 << 20, esp, state, cas],
@@ -90,7 +91,12 @@ impl<'a> Examiner<'a> {
     ///
     /// # Errors
     /// The next boot would not go on from there.
-    pub(crate) fn examine(&mut self, disk: &Path, records: &[Record], cut: &Cut) -> Result<Outcome> {
+    pub(crate) fn examine(
+        &mut self,
+        disk: &Path,
+        records: &[Record],
+        cut: &Cut,
+    ) -> Result<Outcome> {
         let durable = records[..cut.at]
             .iter()
             .rposition(|record| *record == Record::Flush)
@@ -128,17 +134,26 @@ impl<'a> Examiner<'a> {
         let file = self.folder.join("part");
         extract(disk, range.clone(), &file)?;
         let name = file.display().to_string();
-        let code = run("fsck.fat", "dosfstools", &["-a", &name])?.0;
-        ensure!(code <= 1, "fsck.fat -a: {code}");
+        let (code, said) = run("fsck.fat", "dosfstools", &["-a", &name])?;
+        ensure!(code <= 1, "fsck.fat -a: {code}: {said}");
         let (code, words) = run("fsck.fat", "dosfstools", &["-n", &name])?;
         ensure!(code == 0, "the ESP stays damaged: {words}");
         let images = images(&file, &(0..range.end - range.start))?;
         std::fs::remove_file(file)?;
-        ensure!(!images.is_empty(), "no boot image is left");
+        // A rename that was cut may leave an empty file, which the boot loader passes over.
+        let mut names = Vec::new();
         for (name, content) in &images {
-            ensure!(self.images.contains(content), "{name} is damaged");
+            let whole = self.images.contains(content);
+            let size = content.len();
+            ensure!(whole || size == 0, "{name} has {size} bytes: {said}");
+            names.push(if whole {
+                name.clone()
+            } else {
+                format!("({name})")
+            });
         }
-        let names: Vec<&str> = images.keys().map(String::as_str).collect();
+        let whole = names.iter().any(|name| !name.starts_with('('));
+        ensure!(whole, "no boot image is left, but {names:?}: {said}");
         Ok((names.join(" "), true))
     }
 
@@ -168,15 +183,11 @@ impl<'a> Examiner<'a> {
         if !read(&file, "/.larder")?.is_empty() {
             words.push_str(", marked");
         }
-        let kept = read(&file, &self.file)?;
+        let mut whole = false;
+        for segment in &self.segments {
+            whole |= holds(&read(&file, segment)?, &self.artifact);
+        }
         std::fs::remove_file(file)?;
-        // Its header comes first. No name, or the whole of it: never a part.
-        let whole = kept.ends_with(&self.artifact);
-        ensure!(
-            kept.is_empty() || whole,
-            "a part of the artifact: {} bytes",
-            kept.len()
-        );
         Ok((words, whole))
     }
 }
@@ -245,6 +256,14 @@ fn checked(file: &Path, label: &str) -> Result<Option<String>> {
     let (code, words) = run("e2fsck", "e2fsprogs", &["-fn", &name])?;
     ensure!(code == 0, "it stays damaged: {words}");
     Ok(Some("made".into()))
+}
+
+/// Whether bytes are somewhere in the first part of others, at a multiple of four: all records are.
+fn holds(content: &[u8], bytes: &[u8]) -> bool {
+    let content = &content[..content.len().min(8 << 20)];
+    (0..content.len().saturating_sub(bytes.len()))
+        .step_by(4)
+        .any(|at| content[at..].starts_with(bytes))
 }
 
 /// A file of an ext4; empty if it is not there.
