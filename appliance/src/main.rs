@@ -19,6 +19,7 @@ mod logging;
 mod loopback;
 mod panel;
 mod secrets;
+mod shipper;
 mod sshkey;
 mod wait;
 
@@ -43,6 +44,9 @@ enum Command {
     Cache(cache::Arguments),
     Secrets(secrets::Arguments),
     Health(health::Arguments),
+    /// Logs to Loki, metrics to Prometheus.
+    #[command(subcommand)]
+    Shipper(shipper::Command),
     Console(console::Arguments),
 }
 
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),
         Command::Mount(Mount::Cas(arguments)) => cas::run(&arguments),
         Command::Grow(arguments) => grow::run(&arguments),
+        Command::Shipper(command) => shipper::run(&command),
         Command::Health(arguments) => health::run(&arguments),
         Command::Console(arguments) => console::run(&arguments),
     };

@@ -13,6 +13,7 @@ mod image;
 mod load;
 pub mod modules;
 pub mod render;
+mod shipper;
 pub mod ssh;
 mod system;
 pub mod trim;
@@ -26,6 +27,7 @@ pub use fleet::{Bond, Dhcp, Disks, Environment, Fleet, Host, Link, Network, Rout
 pub use image::{
     ByFlavour, Flavour, Image, Kernel, KernelPackage, Modules, Packages, Trim, TrimRule, Units,
 };
+pub use shipper::{Logs, Metrics, Shipper};
 pub use system::{
     Allow, Dns, Filesystem, Firewall, Limits, Protocol, SysctlValue, System, Time, User, Zram,
 };
@@ -43,10 +45,13 @@ pub struct Config {
     pub fleet: Fleet,
     /// `cache.toml`.
     pub cache: Cache,
+    /// `shipper.toml`.
+    pub shipper: Shipper,
 }
 
 impl Config {
-    /// Reads and checks `image.toml`, `system.toml`, `fleet.toml` and `cache.toml` of a folder.
+    /// Reads and checks `image.toml`, `system.toml`, `fleet.toml`, `cache.toml` and `shipper.toml` of a
+    /// folder.
     ///
     /// # Errors
     /// Everything that is wrong in any of them.
@@ -56,7 +61,9 @@ impl Config {
         let (system, _) = read::<System>(folder, &mut errors);
         let (fleet, _) = read::<Fleet>(folder, &mut errors);
         let (cache, _) = read::<Cache>(folder, &mut errors);
-        let (Some(image), Some(system), Some(fleet), Some(cache)) = (image, system, fleet, cache)
+        let (shipper, _) = read::<Shipper>(folder, &mut errors);
+        let (Some(image), Some(system), Some(fleet), Some(cache), Some(shipper)) =
+            (image, system, fleet, cache, shipper)
         else {
             return Err(Errors(errors));
         };
@@ -65,6 +72,7 @@ impl Config {
             system,
             fleet,
             cache,
+            shipper,
         };
         if let Some(source) = source {
             let mut report = Report::default();
@@ -119,6 +127,7 @@ files! {
     System, "system.toml";
     Fleet, "fleet.toml";
     Cache, "cache.toml";
+    Shipper, "shipper.toml";
 }
 
 /// Fuzz target: no bytes may panic anything, and what is accepted is rendered.
@@ -138,6 +147,7 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = System::parse(path, &text).map_err(said);
     let _ = Image::parse(path, &text).map_err(said);
     let _ = Cache::parse(path, &text).map_err(said);
+    let _ = Shipper::parse(path, &text).map_err(said);
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Source {
         };
         let bytes = std::fs::read(&path).map_err(|cause| {
             let hint = match cause.kind() {
-                std::io::ErrorKind::NotFound => "the folder of the configuration holds image.toml, system.toml, fleet.toml and cache.toml",
+                std::io::ErrorKind::NotFound => "the folder of the configuration holds image.toml, system.toml, fleet.toml, cache.toml and shipper.toml",
                 _ => "",
             };
             error(format!("cannot read it: {cause}"), hint)

@@ -281,7 +281,7 @@ fn all_files_at_once() {
     let errors = Config::load(folder.path()).unwrap_err().to_string();
     let errors = errors.replace(&folder.path().display().to_string(), "configs");
     insta::assert_snapshot!("all files", errors);
-    for name in ["system.toml", "fleet.toml", "cache.toml"] {
+    for name in ["system.toml", "fleet.toml", "cache.toml", "shipper.toml"] {
         write(name, sound(name).as_bytes());
     }
     write(

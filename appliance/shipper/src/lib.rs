@@ -9,3 +9,8 @@ pub mod journal;
 pub mod logs;
 pub mod metrics;
 mod protobuf;
+mod service;
+mod stop;
+
+pub use service::{LogSource, LogStatus, MetricStatus, Service, Settings, Status};
+pub use stop::Stop;

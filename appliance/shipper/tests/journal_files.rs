@@ -102,7 +102,7 @@ fn ship(folder: &Path, keep: &Path, server: &Server, secret: Option<&[u8]>) -> A
         false,
     );
     let mut settings = settings.unwrap();
-    settings.headers = shipper::logs::headers();
+    settings.headers = shipper::http::headers(false);
     let place = Place::Folder(folder.to_owned());
     let mut pipeline = Pipeline::new(
         Settings::new(labels()),

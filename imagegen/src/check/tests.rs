@@ -21,6 +21,7 @@ fn folder() -> TempDir {
         "system.toml",
         "fleet.toml",
         "cache.toml",
+        "shipper.toml",
         lock::NAME,
     ] {
         std::fs::copy(shipped.join(name), folder.path().join(name)).unwrap();

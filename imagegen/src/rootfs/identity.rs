@@ -21,7 +21,13 @@ pub struct Build {
 }
 
 /// Configuration files that the machine reads, byte for byte as the user wrote them.
-const CONFIGURATION: &[&str] = &["image.toml", "system.toml", "fleet.toml", "cache.toml"];
+const CONFIGURATION: &[&str] = &[
+    "image.toml",
+    "system.toml",
+    "fleet.toml",
+    "cache.toml",
+    "shipper.toml",
+];
 
 /// os-release(5) fields beside Debian's own.
 fn os_release(debian: &str, build: &Build) -> String {

@@ -8,6 +8,7 @@ mod fleet;
 mod image;
 mod network;
 mod shapes;
+mod shipper;
 mod system;
 
 pub(crate) use across::across;

@@ -10,6 +10,17 @@ use std::time::Duration;
 pub use client::Client;
 pub use settings::{ClientSettings, Credentials, Error, credential};
 
+/// Headers of every push: to Loki, or to Prometheus by remote write 1.0.
+pub fn headers(remote_write: bool) -> Vec<(&'static str, http::HeaderValue)> {
+    let value = http::HeaderValue::from_static;
+    let mut headers = vec![("content-type", value("application/x-protobuf"))];
+    if remote_write {
+        headers.push(("content-encoding", value("snappy")));
+        headers.push(("x-prometheus-remote-write-version", value("0.1.0")));
+    }
+    headers
+}
+
 /// Where requests go.
 pub trait Receiver {
     /// Sends one request and waits for the answer.

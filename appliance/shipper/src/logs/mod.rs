@@ -21,11 +21,4 @@ pub use lines::Labels;
 pub use pipeline::{Pipeline, Settings, Step};
 pub use redact::{Fingerprint, Key, Redactor};
 
-/// Headers of every push.
-pub fn headers() -> Vec<(&'static str, http::HeaderValue)> {
-    vec![(
-        "content-type",
-        http::HeaderValue::from_static("application/x-protobuf"),
-    )]
-}
 pub use state::{Ahead, Keep, KeepFile, Memory};

@@ -85,7 +85,8 @@ pub(crate) fn client(url: &str) -> Client {
 
 /// A client for a URL.
 pub(crate) fn client_as(url: &str, credentials: Credentials) -> Client {
-    let settings = ClientSettings::new(url, "/", credentials, None, None, false).unwrap();
+    let mut settings = ClientSettings::new(url, "/", credentials, None, None, false).unwrap();
+    settings.headers = shipper::http::headers(true);
     Client::new(settings).unwrap()
 }
 
