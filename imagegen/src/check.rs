@@ -21,9 +21,9 @@ pub use report::{Kernel, Locked, Problem, Report, Secrets};
 
 /// Check the configuration and the lock, and say how old what is locked is.
 ///
-/// Reads image.toml, system.toml, fleet.toml, cache.toml, shipper.toml and packages.lock and shows everything
-/// that is wrong at once, with file, line and what would be right; of the manifest of secrets also
-/// what the token of a machine must be allowed. Needs no network, unless
+/// Reads image.toml, system.toml, fleet.toml, cache.toml, shipper.toml and packages.lock and shows
+/// everything that is wrong at once, with file, line and what would be right; of the manifest of
+/// secrets also what the token of a machine must be allowed. Needs no network, unless
 /// --online asks for what is newer. Exit status: 0 all is well, 1 something is wrong.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
