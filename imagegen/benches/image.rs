@@ -110,6 +110,10 @@ fn dpkg(out: &Path) -> Command {
 }
 
 /// Runs a program and waits for it and its children.
+#[expect(
+    clippy::zombie_processes,
+    reason = "wait4 waits, and says what the child took"
+)]
 fn measure(command: &mut Command) -> Cost {
     let started = Instant::now();
     let child = command
@@ -117,7 +121,7 @@ fn measure(command: &mut Command) -> Cost {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut usage: libc::rusage = unsafe_usage();
+    let mut usage: libc::rusage = no_usage();
     let mut status = 0;
     // SAFETY: both pointers are to our own variables, and the child is ours to wait for.
     let waited = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
@@ -130,7 +134,7 @@ fn measure(command: &mut Command) -> Cost {
     }
 }
 
-fn unsafe_usage() -> libc::rusage {
+fn no_usage() -> libc::rusage {
     // SAFETY: a struct of numbers, for which zero is a value.
     unsafe { std::mem::zeroed() }
 }
