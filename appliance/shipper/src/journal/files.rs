@@ -174,10 +174,8 @@ impl Journal for Files {
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
-        self.call(
-            "sd_journal_flush_matches",
-            self.library.sd_journal_flush_matches,
-        )?;
+        // SAFETY: the handle is open until the end of `self`.
+        unsafe { (self.library.sd_journal_flush_matches)(self.handle) };
         clock
     }
 
@@ -240,10 +238,8 @@ impl Journal for Files {
     fn read(&mut self, entry: &mut Entry) -> Result<(), Error> {
         entry.clear();
         entry.stamp = self.stamp()?;
-        self.call(
-            "sd_journal_restart_data",
-            self.library.sd_journal_restart_data,
-        )?;
+        // SAFETY: the handle is open until the end of `self`.
+        unsafe { (self.library.sd_journal_restart_data)(self.handle) };
         loop {
             let mut data: *const c_void = std::ptr::null();
             let mut length = 0;

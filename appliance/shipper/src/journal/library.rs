@@ -16,15 +16,14 @@ pub(super) struct Handle {
 pub(super) const LOCAL_ONLY: c_int = 1;
 
 macro_rules! library {
-    ($($name:ident: fn($($argument:ty),*);)*) => {
-        /// The functions in use, as sd-journal(3) declares them; all return an errno as a negative
-        /// number.
+    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions in use, as sd-journal(3) declares them: those with a result return an errno
+        /// as a negative number.
         pub(super) struct Library {
-            $(pub(super) $name: unsafe extern "C" fn($($argument),*) -> c_int,)*
+            $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
             /// Since systemd 254.
             pub(super) sd_journal_get_seqnum:
                 Option<unsafe extern "C" fn(*mut Handle, *mut u64, *mut Id128) -> c_int>,
-            pub(super) sd_journal_close: unsafe extern "C" fn(*mut Handle),
         }
 
         impl Library {
@@ -41,7 +40,7 @@ macro_rules! library {
                         unsafe {
                             std::mem::transmute::<
                                 *mut c_void,
-                                unsafe extern "C" fn($($argument),*) -> c_int,
+                                unsafe extern "C" fn($($argument),*) $(-> $result)?,
                             >(address)
                         }
                     },)*
@@ -56,16 +55,6 @@ macro_rules! library {
                                 >(address)
                             }
                         }),
-                    sd_journal_close: {
-                        let address = symbol(library, "sd_journal_close\0")?;
-                        // SAFETY: the type is that of the function in sd-journal(3).
-                        unsafe {
-                            std::mem::transmute::<
-                                *mut c_void,
-                                unsafe extern "C" fn(*mut Handle),
-                            >(address)
-                        }
-                    },
                 })
             }
         }
@@ -73,25 +62,26 @@ macro_rules! library {
 }
 
 library! {
-    sd_journal_open: fn(*mut *mut Handle, c_int);
-    sd_journal_open_namespace: fn(*mut *mut Handle, *const c_char, c_int);
-    sd_journal_open_directory: fn(*mut *mut Handle, *const c_char, c_int);
-    sd_journal_set_data_threshold: fn(*mut Handle, usize);
-    sd_journal_next: fn(*mut Handle);
-    sd_journal_previous: fn(*mut Handle);
-    sd_journal_seek_head: fn(*mut Handle);
-    sd_journal_seek_tail: fn(*mut Handle);
-    sd_journal_seek_cursor: fn(*mut Handle, *const c_char);
-    sd_journal_seek_monotonic_usec: fn(*mut Handle, Id128, u64);
-    sd_journal_test_cursor: fn(*mut Handle, *const c_char);
-    sd_journal_get_cursor: fn(*mut Handle, *mut *mut c_char);
-    sd_journal_get_realtime_usec: fn(*mut Handle, *mut u64);
-    sd_journal_get_monotonic_usec: fn(*mut Handle, *mut u64, *mut Id128);
+    sd_journal_open: fn(*mut *mut Handle, c_int) -> c_int;
+    sd_journal_open_namespace: fn(*mut *mut Handle, *const c_char, c_int) -> c_int;
+    sd_journal_open_directory: fn(*mut *mut Handle, *const c_char, c_int) -> c_int;
+    sd_journal_set_data_threshold: fn(*mut Handle, usize) -> c_int;
+    sd_journal_next: fn(*mut Handle) -> c_int;
+    sd_journal_previous: fn(*mut Handle) -> c_int;
+    sd_journal_seek_head: fn(*mut Handle) -> c_int;
+    sd_journal_seek_tail: fn(*mut Handle) -> c_int;
+    sd_journal_seek_cursor: fn(*mut Handle, *const c_char) -> c_int;
+    sd_journal_seek_monotonic_usec: fn(*mut Handle, Id128, u64) -> c_int;
+    sd_journal_test_cursor: fn(*mut Handle, *const c_char) -> c_int;
+    sd_journal_get_cursor: fn(*mut Handle, *mut *mut c_char) -> c_int;
+    sd_journal_get_realtime_usec: fn(*mut Handle, *mut u64) -> c_int;
+    sd_journal_get_monotonic_usec: fn(*mut Handle, *mut u64, *mut Id128) -> c_int;
     sd_journal_restart_data: fn(*mut Handle);
-    sd_journal_enumerate_available_data: fn(*mut Handle, *mut *const c_void, *mut usize);
-    sd_journal_add_match: fn(*mut Handle, *const c_void, usize);
+    sd_journal_enumerate_available_data: fn(*mut Handle, *mut *const c_void, *mut usize) -> c_int;
+    sd_journal_add_match: fn(*mut Handle, *const c_void, usize) -> c_int;
     sd_journal_flush_matches: fn(*mut Handle);
-    sd_journal_wait: fn(*mut Handle, u64);
+    sd_journal_wait: fn(*mut Handle, u64) -> c_int;
+    sd_journal_close: fn(*mut Handle);
 }
 
 /// The library, loaded once.
