@@ -231,8 +231,10 @@ impl TestMachine {
 
     /// Asks the guest to reboot, and waits until it does.
     pub fn reboot(&mut self) -> Result<()> {
-        // The connection may be cut before the answer has come.
-        let _ = self.ssh("sudo systemctl --no-block reboot")?;
+        self.succeed("true")?;
+        // The connection is often cut before the answer has come; whether the machine reboots is seen
+        // below.
+        let _ = self.ssh("sudo systemctl --no-block reboot");
         self.wait_reset()
     }
 
