@@ -106,11 +106,9 @@ fn a_machine_with_a_troubled_disk_goes_on() {
         let state = disk::partition(&disk, "state")?;
         // The partition grows before anybody looks into it.
         let cas = disk::partition(&disk, "cas")?.start..machine.recorder().size() - (1 << 20);
-        disk::overwrite(
-            &disk,
-            cas.start + 100,
-            b"not a file system that anybody knows",
-        )?;
+        // Over the superblock too: with it the partition would still say that it is pristine.
+        let unknown = b"not a file system that anybody knows".repeat(200);
+        disk::overwrite(&disk, cas.start, &unknown)?;
         boot(
             machine,
             &Expected {
