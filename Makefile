@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-image test-qemu lint oracle bench setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-image test-qemu lint oracle bench bench-store soak setup-run setup-test
 
 IMAGEGEN := cargo run --quiet --release --package imagegen --
 
@@ -50,3 +50,9 @@ setup-run:
 
 setup-test:
 	@.ci/setup test
+
+bench-store: ## the artifact store beside one file an object; LARDER_BENCH_DIR=DIR chooses the disk
+	cargo bench --package store --bench store
+
+soak: ## the store nearly full, with faults and restarts, for LARDER_SOAK_SECONDS (default 600)
+	LARDER_SOAK_SECONDS=$${LARDER_SOAK_SECONDS:-600} cargo test --release --package store --lib everything_at_once -- --nocapture

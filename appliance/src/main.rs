@@ -21,6 +21,7 @@ mod panel;
 mod secrets;
 mod shipper;
 mod sshkey;
+mod store;
 mod wait;
 
 /// What runs inside a Larder image: each command is a service or a step of the boot.
@@ -48,6 +49,8 @@ enum Command {
     #[command(subcommand)]
     Shipper(shipper::Command),
     Console(console::Arguments),
+    #[command(subcommand)]
+    Store(store::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Shipper(command) => shipper::run(&command),
         Command::Health(arguments) => health::run(&arguments),
         Command::Console(arguments) => console::run(&arguments),
+        Command::Store(command) => store::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

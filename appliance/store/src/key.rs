@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, hex};
+use crate::error::Error;
 use crate::format::mix;
 
 /// A 128-bit hash.
@@ -221,10 +221,6 @@ impl Parts {
         })
     }
 
-    pub(crate) fn hash(&self) -> [u8; 32] {
-        hash(&self.each())
-    }
-
     pub(crate) fn project_hash(&self) -> [u8; 32] {
         let [_, account, project, ..] = self.each();
         project_hash(account, project)
@@ -248,12 +244,6 @@ impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// The hash of a key in hexadecimal, for people.
-#[must_use]
-pub fn key_id(key: &Key) -> String {
-    hex(&key.hash())
 }
 
 #[cfg(test)]
@@ -284,14 +274,13 @@ mod tests {
             assert!(keys[..at].iter().all(|other| other.hash() != one.hash()));
             assert_eq!(one.parts().key().as_ref(), Some(one));
             assert!(one.is(&one.parts()));
-            assert_eq!(one.parts().hash(), one.hash());
         }
     }
 
     #[test]
     fn the_hash_of_a_key_never_changes() {
         // printf '\11\0\0\0\0\0\0\0xcode-cas\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0b\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0c\0\0\0\0\0\0\0\0' | sha256sum
-        assert_eq!(key_id(&key("a", "b", "c", "")), HASH);
+        assert_eq!(crate::error::hex(&key("a", "b", "c", "").hash()), HASH);
         let hash = key("a", "b", "c", "").hash();
         assert_ne!(tag(&hash, 0), tag(&hash, 1));
         assert_ne!(tag(&hash, 2), tag(&hash, 1));

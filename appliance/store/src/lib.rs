@@ -2,6 +2,7 @@
 //!
 //! `FORMAT.md` beside this crate says what lies on the disk, what survives what, and why.
 
+mod audit;
 mod clock;
 mod counters;
 mod disk;
@@ -12,9 +13,11 @@ mod key;
 mod object;
 mod settings;
 mod store;
+mod tool;
 mod upload;
 mod volume;
 
+pub use audit::Finding;
 pub use counters::Counts;
 pub use error::Error;
 pub use format::record::Writer;
@@ -22,11 +25,17 @@ pub use key::{KEY_LIMIT, Key, Kind, Parts};
 pub use object::{Info, Object, Reader};
 pub use settings::{Durability, Settings};
 pub use store::{Status, Store, Usage};
+pub use tool::{Offline, Problem, Row, Stat};
 pub use upload::{Begun, OBJECT_LIMIT, Outcome, TEXT_LIMIT, Terms, Upload};
 pub use volume::Existing;
 
 /// The folder that a volume makes where it is put.
 pub(crate) const FOLDER: &str = "larder-store";
+
+/// Fuzz target: no bytes may panic a parser of this crate, or be taken for what they are not.
+pub fn fuzz(bytes: &[u8]) {
+    format::fuzz(bytes);
+}
 
 /// Runs file system work on a thread that may wait.
 async fn blocking<T: Send + 'static>(

@@ -5,7 +5,9 @@ mod crash;
 mod damage;
 mod eviction;
 mod faults;
+mod policy;
 mod real;
+mod soak;
 mod volumes;
 
 use std::path::PathBuf;

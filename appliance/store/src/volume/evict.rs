@@ -104,9 +104,10 @@ impl Volume {
                 continue;
             };
             let pinned = slot.flags() & PINNED != 0 && self.pin_holds(keeping);
-            let wanted = held(slot.hold, now) || self.is_hot(slot.last);
+            let held = held(slot.hold, now);
+            let hot = self.is_hot(slot.last) && kept + slot.bytes() <= brake;
             let expired = slot.flags() & ENTRY != 0 && self.is_expired(slot.last);
-            if !pinned && (!wanted || expired || kept + slot.bytes() > brake) {
+            if !pinned && (expired || !(held || hot)) {
                 continue;
             }
             let Ok(record) = self.record_in(segment, slot.place, slot.bytes(), true) else {
@@ -127,7 +128,7 @@ impl Volume {
                     }
                 }
             };
-            if !pinned {
+            if !pinned && !held {
                 kept += slot.bytes();
             }
             batched += slot.bytes();

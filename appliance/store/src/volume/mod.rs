@@ -42,8 +42,8 @@ pub(crate) use label::{Found, Look, Members64};
 pub(crate) use large::LargeBody;
 pub use log::Existing;
 pub(crate) use log::{Done, Put, Work};
-pub(crate) use read::{Body, Miss, Record, read_part};
-pub(crate) use segment::Segment;
+pub(crate) use read::{Body, Miss, Record, Source, read_part};
+pub(crate) use segment::{Segment, id as segment_id};
 pub(crate) use threads::Threads;
 
 use crate::Error;

@@ -120,11 +120,6 @@ impl Threads {
         }
         receiver
     }
-
-    /// Whether works are done by whoever submits them.
-    pub(crate) fn inline(&self) -> bool {
-        self.joins.is_empty()
-    }
 }
 
 impl Drop for Threads {
@@ -147,7 +142,6 @@ fn append(volume: &Volume, works: Vec<(Work, Answer)>) {
     let outcomes = if volume.needs_segment(bytes) {
         match volume.make_room(volume.segment_bytes) {
             Ok(()) => None,
-            // A removal makes room by itself, and needs little.
             Err(error) => Some(error),
         }
     } else {

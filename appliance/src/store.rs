@@ -1,0 +1,87 @@
+//! `appliance store`: looks into a volume of the artifact store that no service has open.
+
+use std::path::PathBuf;
+
+use ::store::Offline;
+use anyhow::{Result, bail};
+
+/// Look into a volume of the artifact store.
+///
+/// PATH is the folder where its disk is mounted, as /cas; a partition of an image file is mounted
+/// first (mount -o loop,offset=...). The service must not run: the volume's lock is respected.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Read every byte and say what is not as it should be; fails if something is not
+    Check {
+        /// Folder where the disk is mounted
+        path: PathBuf,
+    },
+    /// Say what it holds: segments, bytes, objects by project
+    Stat {
+        /// Folder where the disk is mounted
+        path: PathBuf,
+    },
+    /// List all records, oldest first: segment, byte, kind, live or not, time, length, key, writer
+    Dump {
+        /// Folder where the disk is mounted
+        path: PathBuf,
+    },
+    /// Remove the checkpoints: the next start makes the index from the log
+    RebuildIndex {
+        /// Folder where the disk is mounted
+        path: PathBuf,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Check { path } => {
+            let mut problems = 0_u64;
+            let right = Offline::open(path)?.check(|problem| {
+                problems += 1;
+                println!("{problem}");
+            });
+            println!("{right} objects are right, {problems} problems");
+            if problems > 0 {
+                bail!("{}: {problems} problems", path.display());
+            }
+        }
+        Command::Stat { path } => {
+            let stat = Offline::open(path)?.stat();
+            let (segments, open) = stat.segments;
+            let (bytes, live) = stat.segment_bytes;
+            println!(
+                "{segments} segments ({open} not sealed), {bytes} bytes, {live} of them in use"
+            );
+            println!("{} large objects, {} bytes", stat.large.0, stat.large.1);
+            println!(
+                "{} records, {} projects cleaned",
+                stat.records, stat.cleaned
+            );
+            for (name, (objects, bytes)) in &stat.projects {
+                println!("{name}: {objects} objects, {bytes} bytes");
+            }
+        }
+        Command::Dump { path } => Offline::open(path)?.dump(|row| {
+            let info = &row.info;
+            println!(
+                "{:08x} {:>10} {:7} {} {} {:>10} {} {:?} {:?}",
+                row.segment,
+                row.offset,
+                row.kind,
+                if row.live { "live" } else { "dead" },
+                info.time,
+                info.length,
+                info.key,
+                info.writer.subject,
+                info.writer.request,
+            );
+        }),
+        Command::RebuildIndex { path } => {
+            Offline::open(path)?.rebuild_index()?;
+            println!("the next start makes the index from the log");
+        }
+    }
+    Ok(())
+}
