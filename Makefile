@@ -55,4 +55,4 @@ bench-store: ## the artifact store beside one file an object; LARDER_BENCH_DIR=D
 	cargo bench --package store --bench store
 
 soak: ## the store nearly full, with faults and restarts, for LARDER_SOAK_SECONDS (default 600)
-	LARDER_SOAK_SECONDS=$${LARDER_SOAK_SECONDS:-600} cargo test --release --package store --lib everything_at_once -- --nocapture
+	LARDER_SOAK_SECONDS=$${LARDER_SOAK_SECONDS:-600} cargo test --release --package store --lib everything_at_once -- --include-ignored --nocapture

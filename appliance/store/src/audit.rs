@@ -44,12 +44,13 @@ impl Store {
             volume.each_live(&mut |segment, entry, slot| {
                 let record = volume.record_in(segment, slot.place, slot.bytes(), true);
                 // What is damaged is the scrub's to find.
-                if let Ok(record) = record {
-                    if entry.tag == record.head.tag && has_id(&record.head) {
-                        let finding = look(&record.head, &record.body);
-                        if let Some(finding) = finding {
-                            each(&Info::new(&record.head, false), finding);
-                        }
+                if let Ok(record) = record
+                    && entry.tag == record.head.tag
+                    && has_id(&record.head)
+                {
+                    let finding = look(&record.head, &record.body);
+                    if let Some(finding) = finding {
+                        each(&Info::new(&record.head, false), finding);
                     }
                 }
                 std::ops::ControlFlow::Continue(())

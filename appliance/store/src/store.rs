@@ -445,12 +445,12 @@ impl Inner {
             let mut volumes = self.shelves.iter().filter_map(|shelf| shelf.volume().ok());
             volumes.any(|volume| volume.is_recovering())
         };
-        if !there && !recovering() {
-            if let Some(slot) = volume.index.get(head.tag) {
-                if volume.drop_slot(&slot) {
-                    volume.counters.cascaded.add(1);
-                }
-            }
+        if !there
+            && !recovering()
+            && let Some(slot) = volume.index.get(head.tag)
+            && volume.drop_slot(&slot)
+        {
+            volume.counters.cascaded.add(1);
         }
         there
     }

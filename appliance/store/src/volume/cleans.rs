@@ -71,9 +71,9 @@ impl Copies {
 
     /// Makes a clean durable in both copies. `all`: those of before, for copies that are written anew.
     pub(super) fn write(&mut self, clean: Clean, all: &[Clean]) -> io::Result<()> {
-        for copy in 0..2 {
+        for (path, slot) in PATHS.into_iter().zip(&mut self.open) {
             // One whose sync failed is never synced again.
-            let open = self.open[copy].take().filter(|(_, length)| *length < LIMIT);
+            let open = slot.take().filter(|(_, length)| *length < LIMIT);
             let (file, length) = match open {
                 Some((file, length)) => {
                     file.write_at(&clean.to_bytes(), length)?;
@@ -85,11 +85,11 @@ impl Copies {
                     for clean in all.iter().chain([&clean]) {
                         bytes.extend_from_slice(&clean.to_bytes());
                     }
-                    replace(&*self.disk, PATHS[copy], &bytes, Flush::Clean)?;
-                    (self.disk.open(PATHS[copy])?, bytes.len() as u64)
+                    replace(&*self.disk, path, &bytes, Flush::Clean)?;
+                    (self.disk.open(path)?, bytes.len() as u64)
                 }
             };
-            self.open[copy] = Some((file, length));
+            *slot = Some((file, length));
         }
         Ok(())
     }

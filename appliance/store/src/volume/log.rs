@@ -509,10 +509,10 @@ impl Volume {
     pub(crate) fn entries(&self, segment: &Segment) -> std::io::Result<Arc<Vec<Entry>>> {
         {
             let log = lock(&self.log);
-            if let Some(open) = &log.open {
-                if open.segment.header.id == segment.header.id {
-                    return Ok(Arc::new(open.entries.clone()));
-                }
+            if let Some(open) = &log.open
+                && open.segment.header.id == segment.header.id
+            {
+                return Ok(Arc::new(open.entries.clone()));
             }
         }
         segment.entries()

@@ -239,14 +239,14 @@ impl Volume {
 
     /// Notes how a write went, for the status.
     fn note<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &outcome {
-            if matches!(
+        if let Err(error) = &outcome
+            && matches!(
                 error,
                 Error::Full { .. } | Error::ReadOnly { .. } | Error::Io { .. }
-            ) {
-                self.counters.write_errors.add(1);
-                *lock(&self.trouble) = Some(error.to_string());
-            }
+            )
+        {
+            self.counters.write_errors.add(1);
+            *lock(&self.trouble) = Some(error.to_string());
         }
         outcome
     }
@@ -256,10 +256,10 @@ impl Volume {
         if slot.flags() & crate::format::record::PINNED != 0 {
             self.count_pinned(slot, false);
         }
-        if slot.flags() & crate::format::record::LARGE != 0 {
-            if let Some(large) = lock(&self.larges).remove(&slot.place) {
-                log.garbage.push(large);
-            }
+        if slot.flags() & crate::format::record::LARGE != 0
+            && let Some(large) = lock(&self.larges).remove(&slot.place)
+        {
+            log.garbage.push(large);
         }
     }
 

@@ -244,11 +244,11 @@ impl Volume {
 
     /// Notes a removal while recovery may still find what it removes.
     pub(super) fn note_removal(&self, tag: u64, place: Place) {
-        if self.is_recovering() {
-            if let Some(recovery) = &mut *lock(&self.recovery) {
-                let known = recovery.removed.entry(tag).or_insert(place);
-                *known = place.max(*known);
-            }
+        if self.is_recovering()
+            && let Some(recovery) = &mut *lock(&self.recovery)
+        {
+            let known = recovery.removed.entry(tag).or_insert(place);
+            *known = place.max(*known);
         }
     }
 

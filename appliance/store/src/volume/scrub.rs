@@ -108,22 +108,22 @@ impl Volume {
     }
 }
 
+/// Told of a record that the index points at; says whether to go on.
+type Each<'a> = dyn FnMut(&Arc<Segment>, &Entry, &Slot) -> ControlFlow<()> + 'a;
+
 impl Volume {
     /// Calls `each` for the records that the index points at, oldest first, until it breaks.
-    pub(crate) fn each_live(
-        &self,
-        each: &mut dyn FnMut(&Arc<Segment>, &Entry, &Slot) -> ControlFlow<()>,
-    ) {
+    pub(crate) fn each_live(&self, each: &mut Each<'_>) {
         for segment in self.all_segments() {
             let Ok(entries) = self.entries(&segment) else {
                 self.counters.read_errors.add(1);
                 continue;
             };
             for entry in entries.iter() {
-                if let Some(slot) = self.live(segment.header.id, entry) {
-                    if each(&segment, entry, &slot).is_break() {
-                        return;
-                    }
+                if let Some(slot) = self.live(segment.header.id, entry)
+                    && each(&segment, entry, &slot).is_break()
+                {
+                    return;
                 }
             }
         }

@@ -43,10 +43,10 @@ impl Volume {
                     let mut opens = closing.filter(|open| open.segment.header.id == id);
                     if let Some(open) = opens.next() {
                         open.synced = tail;
-                    } else if let Some(open) = &mut log.open {
-                        if open.segment.header.id == id {
-                            open.synced = tail;
-                        }
+                    } else if let Some(open) = &mut log.open
+                        && open.segment.header.id == id
+                    {
+                        open.synced = tail;
                     }
                     self.synced_well(&mut log);
                 }
@@ -69,13 +69,13 @@ impl Volume {
     fn close(&self, closing: Open, why: Flush) -> Result<(), Error> {
         let segment = &closing.segment;
         let path = self.path(&segment.path);
-        if closing.tail > closing.synced {
-            if let Err(error) = segment.file.sync(why) {
-                let error = Error::io(&path, "sync")(error);
-                let mut log = lock(&self.log);
-                self.give_up(&mut log, &closing, &error);
-                return Err(error);
-            }
+        if closing.tail > closing.synced
+            && let Err(error) = segment.file.sync(why)
+        {
+            let error = Error::io(&path, "sync")(error);
+            let mut log = lock(&self.log);
+            self.give_up(&mut log, &closing, &error);
+            return Err(error);
         }
         let written = self.seal(segment, &closing.entries, closing.tail, closing.newest);
         // Without a footer the segment is scanned at the next start; its records are durable.

@@ -140,10 +140,7 @@ fn append(volume: &Volume, works: Vec<(Work, Answer)>) {
     let (works, answers): (Vec<Work>, Vec<Answer>) = works.into_iter().unzip();
     let bytes: u64 = works.iter().map(Work::bytes).sum();
     let outcomes = if volume.needs_segment(bytes) {
-        match volume.make_room(volume.segment_bytes) {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        }
+        volume.make_room(volume.segment_bytes).err()
     } else {
         None
     };
