@@ -52,7 +52,7 @@ fn serves(machine: &mut TestMachine, release: &str) -> Result<()> {
     for (what, shell) in [
         (
             "bbr",
-            "test $(sysctl -n net.ipv4.tcp_congestion_control) = bbr",
+            "grep -qx bbr /proc/sys/net/ipv4/tcp_congestion_control",
         ),
         ("zram", "grep -q zram /proc/swaps"),
         ("nftables", "sudo nft list ruleset | grep -q 'dport'"),
