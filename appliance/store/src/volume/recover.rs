@@ -90,7 +90,15 @@ impl Volume {
                         recovery.rest.push(segment);
                     }
                 }
-                Ok(None) => self.recover_unsealed(&mut recovery, &segment),
+                Ok(None) => {
+                    // What the checkpoint covers it knows better: removals that came later may be in
+                    // segments that are not read again.
+                    let covered = tail.is_some_and(|tail| segment.header.id < tail.segment);
+                    self.recover_unsealed(&mut recovery, &segment, !covered);
+                    if covered {
+                        recovery.covered.push(segment);
+                    }
+                }
                 Err(error) => {
                     self.counters.read_errors.add(1);
                     log::error!("{}: left out: {error}", self.path(&segment.path).display());
@@ -165,7 +173,7 @@ impl Volume {
     }
 
     /// Scans a segment without a footer, and seals it.
-    fn recover_unsealed(&self, recovery: &mut Recovery, segment: &Arc<Segment>) {
+    fn recover_unsealed(&self, recovery: &mut Recovery, segment: &Arc<Segment>, apply: bool) {
         let path = self.path(&segment.path);
         // What a scan finds in memory need not be on the disk: an fsync may have failed before.
         let synced = segment.file.sync(Flush::Records);
@@ -178,7 +186,7 @@ impl Volume {
                 return;
             }
         };
-        for entry in &scan.entries {
+        for entry in scan.entries.iter().filter(|_| apply) {
             self.apply(recovery, segment.header.id, entry);
         }
         let count = scan.entries.len();
