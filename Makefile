@@ -1,7 +1,10 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-image test-qemu lint oracle bench bench-store soak setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-image test-qemu lint style oracle bench bench-store soak setup-run setup-test
+
+# Where rustup puts cargo; .ci/setup looks there too.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 IMAGEGEN := cargo run --quiet --release --package imagegen --
 
@@ -22,9 +25,7 @@ test: setup-test test-fast test-image test-qemu ## all tests, one case of each p
 test-all: setup-test ## all tests, the full matrices in QEMU
 	LARDER_TEST_ALL=1 $(MAKE) test-fast test-image test-qemu oracle
 
-test-fast:
-	cargo fmt --all --check
-	cargo clippy --quiet --workspace --all-targets -- -D warnings
+test-fast: style
 	cargo test --workspace --exclude qemu-tests --no-fail-fast
 
 test-image: image
@@ -33,11 +34,13 @@ test-image: image
 test-qemu: image
 	cargo test --package qemu-tests --no-fail-fast
 
-lint: setup-test ## formatting, clippy, licences and bans
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+lint: setup-test style ## formatting, clippy, licences and bans
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 	cargo deny --log-level error check bans licenses sources
+
+style:
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets --features imagegen/built,imagegen/oracle -- -D warnings
 
 oracle: setup-test ## the root file system against a real dpkg installation
 	cargo test --release --package imagegen --features oracle --test oracle -- --nocapture

@@ -1,6 +1,6 @@
 //! The entry of one host of the fleet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use config::Fleet;
@@ -10,16 +10,27 @@ use config::Fleet;
 /// # Errors
 /// No such host (the known ones are named), or a configuration that is not understood.
 pub(crate) fn host(configs: &Path, name: &str) -> Result<config::Host> {
-    let path = configs.join("fleet.toml");
-    let mut fleet = Fleet::load(configs)
-        .with_context(|| format!("cannot use {} (see --configs)", path.display()))?;
-    let Some(entry) = fleet.hosts.remove(name) else {
+    let fleet = Fleet::load(configs)
+        .with_context(|| format!("cannot use {} (see --configs)", path(configs).display()))?;
+    find(&fleet, configs, name).cloned()
+}
+
+/// The entry of `name` in a fleet that was loaded from `configs`.
+///
+/// # Errors
+/// No such host; the known ones are named.
+pub(crate) fn find<'a>(fleet: &'a Fleet, configs: &Path, name: &str) -> Result<&'a config::Host> {
+    let Some(entry) = fleet.hosts.get(name) else {
         let known: Vec<&str> = fleet.hosts.keys().map(String::as_str).collect();
         bail!(
             "{} has no host `{name}`; it has {}",
-            path.display(),
+            path(configs).display(),
             known.join(", ")
         );
     };
     Ok(entry)
+}
+
+fn path(configs: &Path) -> PathBuf {
+    configs.join("fleet.toml")
 }

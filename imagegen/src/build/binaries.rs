@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use formats::tree::{Kind, Tree};
-use sha2::{Digest, Sha256};
+use packages::Digest;
 
 /// The target that everything in the image is built for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -78,16 +78,9 @@ pub(super) fn sysroot(
     digests: &[String],
     cache: &Path,
 ) -> Result<PathBuf> {
-    let mut hash = Sha256::new();
-    for digest in digests {
-        hash.update(digest.as_bytes());
-    }
-    let name = hash
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|b| format!("{b:02x}"))
-        .collect::<String>();
+    // Half of a digest tells sets of packages apart.
+    let mut name = Digest::of(digests.concat().as_bytes()).to_string();
+    name.truncate(16);
     let done = cache.join("sysroot").join(&name);
     if done.join(".complete").exists() {
         return Ok(done);
@@ -225,17 +218,24 @@ fn crates(workspace: &Path) -> Result<Vec<Crate>> {
 
 /// Flags for C code in dependencies (ring), quoted for a shell: see `CC_SHELL_ESCAPED_FLAGS`.
 fn cflags(workspace: &Path, sysroot: &Path) -> Result<String> {
-    let word = |text: String| format!("'{}'", text.replace('\'', "'\\''"));
     Ok([
-        word(format!("--sysroot={}", sysroot.display())),
+        shell_word(&format!("--sysroot={}", sysroot.display())),
         "-g0".into(),
-        word(format!(
+        shell_word(&format!(
             "-ffile-prefix-map={}=/cargo",
             cargo_home()?.display()
         )),
-        word(format!("-ffile-prefix-map={}=/larder", workspace.display())),
+        shell_word(&format!(
+            "-ffile-prefix-map={}=/larder",
+            workspace.display()
+        )),
     ]
     .join(" "))
+}
+
+/// Quoted, so that a shell takes it for one word as it is.
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn cargo_home() -> Result<PathBuf> {
@@ -250,7 +250,7 @@ fn cargo_home() -> Result<PathBuf> {
 /// the sysroot for what is linked for the image (not for build scripts, which run here).
 fn write_wrapper(workspace: &Path, sysroot: &Path, dir: &Path) -> Result<PathBuf> {
     let path = dir.join("rustc-wrapper");
-    let quote = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let quote = |path: &Path| shell_word(&path.display().to_string());
     let text = format!(
         "#!/bin/sh\nrustc=$1; shift\n\
          set -- \"$@\" --remap-path-prefix {}=/larder --remap-path-prefix {}=/cargo\n\

@@ -89,7 +89,10 @@ pub fn run(args: BuildArgs) -> Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| config.image.kernel.default.clone());
     let host = match &args.host {
-        Some(name) => Some((name.as_str(), fleet::host(&args.configs, name)?)),
+        Some(name) => Some((
+            name.as_str(),
+            fleet::find(&config.fleet, &args.configs, name)?,
+        )),
         None => None,
     };
     let key = args

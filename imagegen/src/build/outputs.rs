@@ -26,6 +26,8 @@ const CAS: &str = "larder-cas.raw";
 const ZST: &str = "larder.raw.zst";
 const SBOM: &str = "larder.sbom.json";
 const MANIFEST: &str = "larder.manifest.json";
+/// All of them.
+const NAMES: [&str; 5] = [RAW, CAS, ZST, SBOM, MANIFEST];
 
 /// The output folder, locked against a second build.
 pub(super) struct Outputs {
@@ -49,7 +51,7 @@ impl Outputs {
             dir: dir.to_path_buf(),
             _lock: lock,
         };
-        for name in [RAW, CAS, ZST, SBOM, MANIFEST] {
+        for name in NAMES {
             let path = dir.join(name);
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_dir() => {
@@ -172,7 +174,7 @@ impl Outputs {
 
 impl Drop for Outputs {
     fn drop(&mut self) {
-        for name in [RAW, CAS, ZST, SBOM, MANIFEST] {
+        for name in NAMES {
             // What is whole has another name by now.
             let _ = remove(&self.temporary(name));
         }

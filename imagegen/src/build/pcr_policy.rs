@@ -9,11 +9,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use formats::pcr::{PCR, Value};
+use packages::Digest;
 use ring::rand::SystemRandom;
 use ring::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// A key that signs policies.
 pub(super) struct PolicyKey {
@@ -106,8 +106,8 @@ impl PolicyKey {
             .map_err(|_| anyhow::anyhow!("the PCR policy cannot be signed"))?;
         let signed = Signed {
             pcrs: [PCR],
-            pkfp: hex(&Sha256::digest(self.public_der())),
-            pol: hex(&policy),
+            pkfp: Digest::of(&self.public_der()).to_string(),
+            pol: Digest(policy).to_string(),
             sig: base64::engine::general_purpose::STANDARD.encode(&signature),
         };
         Ok(serde_json::to_string(&Signatures { sha256: [signed] })?)
@@ -131,10 +131,6 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     out.extend(content);
     out
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -172,7 +168,7 @@ mod tests {
         let signed = json["sha256"].as_array().unwrap();
         assert_eq!(signed.len(), 1);
         let policy = value.policy();
-        assert_eq!(signed[0]["pol"], hex(&policy));
+        assert_eq!(signed[0]["pol"], Digest(policy).to_string());
         assert_eq!(signed[0]["pcrs"], serde_json::json!([11]));
         let sig = signed[0]["sig"].as_str().unwrap();
         let sig = base64::engine::general_purpose::STANDARD
