@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Where rustup puts cargo; .ci/setup looks there too.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-IMAGEGEN := cargo run --quiet --release --package imagegen --
+IMAGEGEN := cargo run --release --package imagegen --
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12

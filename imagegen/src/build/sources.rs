@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use formats::tree::Tree;
-use packages::{Cache, Fetcher, Lock, Role};
+use packages::{Cache, Fetcher, Lock, Progress as _, Role};
 
 use super::BuildArgs;
 use super::binaries::{self, Binaries};
@@ -71,6 +71,11 @@ pub(super) fn gather(
         of(|role| matches!(role, Role::Kernel(_))),
     );
 
+    if args.binaries.is_none() {
+        steps
+            .terminal
+            .step("compiling appliance and stage1 (minutes the first time)");
+    }
     // cargo waits for locks and starts rustc; meanwhile the packages are decoded.
     let (binaries, unpacked) = std::thread::scope(|scope| {
         let binaries = scope.spawn(|| programs(args, &build, &cache, clock));
