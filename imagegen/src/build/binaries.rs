@@ -147,6 +147,14 @@ pub(super) fn compile(
                 "CFLAGS_x86_64_unknown_linux_gnu",
                 cflags(&workspace, sysroot)?,
             );
+        // Under `cargo run` these are imagegen's own, and ring's build script asks for them: left in,
+        // a build by `cargo run` after one without it would compile everything again.
+        for (name, _) in std::env::vars_os() {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
         let status = command.status().context(
             "cargo did not start: install Rust (rustup), or name prebuilt programs by --binaries",
         )?;
