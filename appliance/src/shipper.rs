@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use shipper::counters::{LogCounters, MetricCounters};
 use shipper::http::{Client, ClientSettings, Credentials, headers};
 use shipper::journal::Place;
-use shipper::logs::{Fingerprint, Key, Labels};
+use shipper::logs::Labels;
 use shipper::metrics::{Group, Host, Own, Source, Target, Units};
 use shipper::{LogSource, Service, Settings, Status, Stop};
 use tokio::signal::unix::{SignalKind, signal};
@@ -160,23 +160,11 @@ async fn blot(service: &Service) {
 }
 
 async fn watch(service: &Service, socket: &Path) -> anyhow::Result<()> {
-    /// The key as `secrets::fingerprint::Key` is written.
-    #[derive(serde::Deserialize)]
-    struct Parts {
-        base: u64,
-        secret: [u8; 32],
-    }
     let mut client = secrets::refresh::Client::connect(socket).await?;
     client.watch().await?;
     loop {
         let known = client.fingerprints().await?;
-        let parts: Parts = serde_json::from_value(serde_json::to_value(&known.key)?)?;
-        let fingerprints = known.fingerprints.iter().map(|known| Fingerprint {
-            start: known.start,
-            length: known.length as u64,
-            whole: known.whole,
-        });
-        service.blot(Key::new(parts.base, &parts.secret), fingerprints.collect());
+        service.blot(&known.key, &known.fingerprints);
         client.acknowledge(known.number).await?;
     }
 }
@@ -471,24 +459,5 @@ mod tests {
             "logs system: 7 lines shipped, 1 lost, 3 s behind\n\
              metrics: 0 samples shipped, 0 lost, 0 scrapes waiting\n  metrics wait: network\n"
         );
-    }
-
-    #[test]
-    fn keys_of_the_secrets_service_are_understood() {
-        let key = secrets::fingerprint::Key::new().unwrap();
-        let secret = b"correct horse battery staple";
-        #[derive(serde::Deserialize)]
-        struct Parts {
-            base: u64,
-            secret: [u8; 32],
-        }
-        let parts: Parts = serde_json::from_value(serde_json::to_value(&key).unwrap()).unwrap();
-        let ours = Key::new(parts.base, &parts.secret)
-            .fingerprint(secret)
-            .unwrap();
-        let theirs = key.of(secret);
-        assert!(theirs.iter().any(|known| known.start == ours.start
-            && known.length as u64 == ours.length
-            && known.whole == ours.whole));
     }
 }

@@ -11,6 +11,7 @@ pub mod fingerprint;
 mod lastgood;
 pub mod manifest;
 pub mod provider;
+pub mod redact;
 pub mod reference;
 pub mod refresh;
 pub mod seal;

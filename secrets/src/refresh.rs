@@ -52,7 +52,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What blots values out of logs; see [`crate::fingerprint::Redactor`].
+/// What blots values out of logs; see [`crate::redact::Redactor`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Fingerprints {
     /// Number of the last value in them, to acknowledge.

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use secrets::fingerprint::{Fingerprint, Key};
+use secrets::redact::Redactor;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, SystemClock};
 use crate::counters::{LogCounters, MetricCounters};
 use crate::http::{Client, ClientSettings};
-use crate::journal::{Files, Place};
-use crate::logs::{Fingerprint, KeepFile, Key, Pipeline, Settings as LogSettings, Step};
+use crate::journal::{Files, Journal, Place};
+use crate::logs::{Keep, KeepFile, Pipeline, Settings as LogSettings, Step};
 use crate::metrics::{Frame, Ring, Scraper, Sender, Target};
 use crate::stop::{Alive, Stop};
 
@@ -96,21 +98,13 @@ pub struct MetricStatus {
     pub problem: String,
 }
 
-/// What is known about secrets, and how often that was new.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    version: u64,
-    key: Option<Key>,
-    fingerprints: Vec<Fingerprint>,
-}
-
 /// The running service.
 #[derive(Debug)]
 pub struct Service {
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
     alive: Vec<(String, Alive)>,
-    known: Arc<Mutex<Known>>,
+    redactors: Vec<Arc<Mutex<Redactor>>>,
     logs: Vec<(String, Arc<LogCounters>)>,
     metrics: Arc<MetricCounters>,
 }
@@ -126,7 +120,7 @@ impl Service {
             stop: stop.clone(),
             threads: Vec::new(),
             alive: Vec::new(),
-            known: Arc::default(),
+            redactors: Vec::new(),
             logs: Vec::new(),
             metrics: Arc::clone(&settings.counters),
         };
@@ -143,9 +137,20 @@ impl Service {
             };
             let client = Client::new(receiver.clone())?;
             let keep = KeepFile(settings.state.join(format!("cursor-{}.json", source.name)));
-            let (stop, known, alive) = (stop.clone(), Arc::clone(&service.known), Alive::new());
-            service.spawn(&format!("logs-{}", source.name), alive.clone(), move || {
-                ship(source, client, keep, &stop, &known, &alive);
+            let name = format!("logs-{}", source.name);
+            let place = source.place;
+            let mut pipeline = Pipeline::new(
+                source.settings,
+                move || Files::open(place.clone()),
+                client,
+                SystemClock::new(),
+                keep,
+                source.counters,
+            );
+            service.redactors.push(pipeline.redactor());
+            let (stop, alive) = (stop.clone(), Alive::new());
+            service.spawn(&name, alive.clone(), move || {
+                ship(&mut pipeline, &stop, &alive);
             })?;
         }
         let (targets, receiver) = settings.metrics;
@@ -190,12 +195,12 @@ impl Service {
         Ok(())
     }
 
-    /// Everything that is read from now on is free of these secrets.
-    pub fn blot(&self, key: Key, fingerprints: Vec<Fingerprint>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.version += 1;
-        known.key = Some(key);
-        known.fingerprints = fingerprints;
+    /// Everything that is read once this has returned is free of these secrets.
+    pub fn blot(&self, key: &Key, fingerprints: &[Fingerprint]) {
+        for redactor in &self.redactors {
+            let mut redactor = redactor.lock().unwrap_or_else(PoisonError::into_inner);
+            redactor.set(key, fingerprints);
+        }
     }
 
     /// A thread that hangs or has ended, if there is one.
@@ -254,31 +259,15 @@ impl Service {
 }
 
 /// Ships a journal until the service stops.
-fn ship(
-    source: LogSource,
-    client: Client,
-    keep: KeepFile,
-    stop: &Stop,
-    known: &Mutex<Known>,
-    alive: &Alive,
-) {
-    let place = source.place;
-    let open = move || Files::open(place.clone());
-    let counters = source.counters;
-    let clock = SystemClock::new();
-    let mut pipeline = Pipeline::new(source.settings, open, client, clock, keep, counters);
-    let mut version = 0;
+fn ship<J, O, C, K>(pipeline: &mut Pipeline<J, O, Client, C, K>, stop: &Stop, alive: &Alive)
+where
+    J: Journal,
+    O: FnMut() -> Result<J, crate::journal::Error>,
+    C: Clock,
+    K: Keep,
+{
     while !stop.is_stopping() {
         alive.show();
-        {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.version != version
-                && let Some(key) = &known.key
-            {
-                pipeline.redactor().set(key.clone(), &known.fingerprints);
-                version = known.version;
-            }
-        }
         match pipeline.step(false) {
             Step::Progress => {}
             Step::Wait(wait) => drop(stop.wait(wait, alive)),

@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use receiver_double::{Loki, Reply, Server};
+use secrets::fingerprint::Key;
 use shipper::clock::{Clock, SystemClock};
 use shipper::counters::LogCounters;
 use shipper::http::{Client, ClientSettings, Credentials};
 use shipper::journal::{Entry, Files, Journal, Place};
-use shipper::logs::{KeepFile, Key, Labels, Pipeline, Settings, Step};
+use shipper::logs::{KeepFile, Labels, Pipeline, Settings, Step};
 use support::program;
 
 const BOOT: &str = "6c7c6013a26343b29e964691ff25d04c";
@@ -113,9 +114,12 @@ fn ship(folder: &Path, keep: &Path, server: &Server, secret: Option<&[u8]>) -> A
         Arc::clone(&counters),
     );
     if let Some(secret) = secret {
-        let key = Key::new(1 << 40 | 999, &[3; 32]);
-        let known = [key.fingerprint(secret).unwrap()];
-        pipeline.redactor().set(key, &known);
+        let key = Key::new().unwrap();
+        pipeline
+            .redactor()
+            .lock()
+            .unwrap()
+            .set(&key, &key.of(secret));
     }
     loop {
         match pipeline.step(true) {

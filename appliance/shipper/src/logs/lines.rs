@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::redact::Redactor;
+use secrets::redact::Redactor;
+
 use crate::journal::Entry;
 use crate::protobuf;
 

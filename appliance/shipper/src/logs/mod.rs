@@ -14,11 +14,9 @@ mod batch;
 mod lines;
 mod pipeline;
 mod reader;
-mod redact;
 mod state;
 
 pub use lines::Labels;
 pub use pipeline::{Pipeline, Settings, Step};
-pub use redact::{Fingerprint, Key, Redactor};
 
 pub use state::{Ahead, Keep, KeepFile, Memory};

@@ -1,13 +1,14 @@
 //! A pipeline: reading and sending, one step at a time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use secrets::redact::Redactor;
 
 use super::answer::Verdict;
 use super::batch::Batch;
 use super::lines::{Labels, Streams};
 use super::reader::{Context, Filled, Reader};
-use super::redact::Redactor;
 use super::state::{Keep, Memory};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -76,7 +77,7 @@ pub struct Pipeline<J, O, R, C, K> {
     counters: Arc<LogCounters>,
     reader: Option<Reader<J>>,
     streams: Streams,
-    redactor: Redactor,
+    redactor: Arc<Mutex<Redactor>>,
     /// What the receiver has acknowledged.
     memory: Memory,
     /// What will be acknowledged with the batch.
@@ -134,7 +135,7 @@ where
             keep,
             counters,
             reader: None,
-            redactor: Redactor::default(),
+            redactor: Arc::default(),
             next: memory.clone(),
             memory,
             saved: None,
@@ -151,9 +152,10 @@ where
         }
     }
 
-    /// What blots secrets out.
-    pub fn redactor(&mut self) -> &mut Redactor {
-        &mut self.redactor
+    /// What blots secrets out. Entries are read under its lock: what is set there is true for all that
+    /// are read from then on.
+    pub fn redactor(&self) -> Arc<Mutex<Redactor>> {
+        Arc::clone(&self.redactor)
     }
 
     /// Reads, or sends once. With `flush`, a batch is sent as it is.
@@ -231,12 +233,13 @@ where
 
     /// Reads into the batch. `None`: it is to be sent.
     fn fill(&mut self, flush: bool) -> Result<Option<Step>, Error> {
+        let mut redactor = self.redactor.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = match &mut self.reader {
             Some(reader) => reader,
             None => {
                 let journal = (self.open)()?;
                 let boot = self.clock.boot();
-                let reader = Reader::new(journal, &self.memory, boot, &mut self.redactor)?;
+                let reader = Reader::new(journal, &self.memory, boot, &mut redactor)?;
                 self.reader.insert(reader)
             }
         };
@@ -245,11 +248,12 @@ where
             settings: &self.settings,
             clock: &self.clock,
             streams: &mut self.streams,
-            redactor: &mut self.redactor,
+            redactor: &mut redactor,
             counters: &self.counters,
             memory: &mut self.next,
             batch: &mut self.batch,
         })?;
+        drop(redactor);
         if self.memory.first != self.next.first {
             // From now on, what goes missing is counted.
             self.memory.first.clone_from(&self.next.first);

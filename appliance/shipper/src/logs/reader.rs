@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use secrets::redact::Redactor;
+
 use super::lines::Streams;
-use super::redact::Redactor;
 use super::state::{Ahead, Memory};
 use super::{batch::Batch, pipeline::Settings};
 use crate::clock::Clock;
