@@ -13,9 +13,9 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use store::Reader;
 use tokio::time::Instant;
 
-use crate::activity::Activity;
 use crate::metrics::Observed;
 use crate::pace::Pace;
+use crate::transport::activity::Activity;
 
 type Next = Pin<Box<dyn Future<Output = (Reader, Result<Option<Bytes>, store::Error>)> + Send>>;
 

@@ -12,8 +12,8 @@ use http::{Method, StatusCode};
 use store::Status;
 use tokio::time::Instant;
 
-use crate::activity::Activity;
 use crate::process;
+use crate::transport::activity::Activity;
 
 /// Upper bounds of the histogram in seconds, and how they are written.
 const BUCKETS: [(f64, &str); 10] = [

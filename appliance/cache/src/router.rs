@@ -8,13 +8,13 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use store::{Key, Kind};
 
-use crate::activity::Activity;
 use crate::answer::{invalid, message, not_found, text};
-use crate::auth::{Shown, shown};
+use crate::auth::{Action, Caller, Denial, NoHandle, Project};
 use crate::body::{Body, Received};
 use crate::metrics::Observed;
 use crate::server::{Listener, Shared};
 use crate::target::{Undecodable, decode, query, unsafe_name};
+use crate::transport::connection::Connection;
 use crate::{cas, plain};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,15 +22,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers one request.
 pub(crate) async fn answer(
     shared: Arc<Shared>,
-    activity: Arc<Activity>,
-    listener: Listener,
+    connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (method, path) = (request.method(), request.uri().path());
-    let mut observed = Observed::new(&shared.metrics, &activity, method, path);
+    let mut observed = Observed::new(&shared.metrics, &connection.activity, method, path);
     let id = request_id(request.headers());
-    let mut response = match listener {
-        Listener::Https => service(&shared, &activity, request).await,
+    let mut response = match connection.listener {
+        Listener::Https => service(&shared, &connection, &id, request).await,
         Listener::Http => plain::answer(&shared, &request),
         Listener::Metrics => metrics(&shared, &request),
     };
@@ -87,7 +86,8 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
 /// The service itself.
 async fn service(
     shared: &Shared,
-    activity: &Arc<Activity>,
+    connection: &Connection,
+    id: &HeaderValue,
     request: Request<Incoming>,
 ) -> Response<Body> {
     if is_up(&request) {
@@ -101,16 +101,36 @@ async fn service(
     } else {
         0
     };
-    let body = Received::new(body, activity, linger);
+    let body = Received::new(body, &connection.activity, linger);
     let Some(path) = parts.uri.path().strip_prefix("/api/cache/") else {
         return not_found();
     };
+    let caller = Caller {
+        headers: &parts.headers,
+        peer: connection.peer,
+        // Printable, as `request_id` sees to.
+        request_id: id.to_str().unwrap_or("-"),
+    };
+    let action = match parts.method {
+        Method::GET | Method::HEAD => Action::Read,
+        _ => Action::Write,
+    };
     // Before anything else, also before what there is not: without a token there is nothing.
-    match shown(&parts.headers, shared.settings.token.as_ref()) {
-        Shown::Nothing => return message(StatusCode::UNAUTHORIZED, "Missing Authorization header"),
-        Shown::Wrong => return message(StatusCode::UNAUTHORIZED, "Unauthorized"),
-        Shown::Right => {}
-    }
+    let asked = project(parts.uri.query());
+    let grant = match shared
+        .access
+        .authorize(caller, asked.as_ref().ok(), action)
+        .await
+    {
+        Ok(grant) => grant,
+        // The credential is good, the query is not.
+        Err(denial) => {
+            return match asked {
+                Err(response) if denial == Denial::Forbidden => *response,
+                _ => denial.response(),
+            };
+        }
+    };
     let Some(id) = path
         .strip_prefix("cas/")
         .filter(|id| !id.is_empty() && !id.contains('/'))
@@ -120,9 +140,18 @@ async fn service(
     if !matches!(parts.method, Method::GET | Method::POST) {
         return not_found();
     }
-    let key = match key(id, parts.uri.query()) {
-        Ok(key) => key,
-        Err(response) => return *response,
+    let Ok(id) = decode(id) else {
+        return message(StatusCode::BAD_REQUEST, "Bad Request");
+    };
+    if let Some(why) = unsafe_name(&id) {
+        return invalid(&[("id", why)]);
+    }
+    let key = Key {
+        kind: Kind::XcodeCas,
+        account: grant.project.account.as_str().into(),
+        project: grant.project.project.as_str().into(),
+        hash: id.into_owned(),
+        ..Key::default()
     };
     if parts.method == Method::GET {
         cas::get(shared, &key, &parts.headers).await
@@ -131,40 +160,22 @@ async fn service(
     }
 }
 
-/// The key that path and query name.
-fn key(id: &str, text: Option<&str>) -> Result<Key, Box<Response<Body>>> {
+/// The project that a query names.
+fn project(text: Option<&str>) -> Result<Project, Box<Response<Body>>> {
     let undecodable = |Undecodable| message(StatusCode::BAD_REQUEST, "Bad Request");
-    let id = decode(id).map_err(undecodable)?;
     let account = query(text, "account_handle").map_err(undecodable)?;
     let project = query(text, "project_handle").map_err(undecodable)?;
     // One that is absent makes both absent: nothing that a token could give access to.
     let (Some(account), Some(project)) = (account, project) else {
-        let text = "You don't have access to this project";
-        return Err(message(StatusCode::FORBIDDEN, text).into());
+        return Err(Denial::Forbidden.response().into());
     };
-    for (value, name) in [(&account, "account_handle"), (&project, "project_handle")] {
-        if value.is_empty() {
-            let text = format!("Missing {name}");
-            return Err(message(StatusCode::BAD_REQUEST, &text).into());
-        }
-    }
-    let parameters = [
-        ("account_handle", &*account),
-        ("project_handle", &*project),
-        ("id", &*id),
-    ];
-    let errors: Vec<_> = parameters
-        .iter()
-        .filter_map(|(name, value)| Some((*name, unsafe_name(value)?)))
-        .collect();
-    if !errors.is_empty() {
-        return Err(invalid(&errors).into());
-    }
-    Ok(Key {
-        kind: Kind::XcodeCas,
-        account,
-        project,
-        hash: id.into_owned(),
-        ..Key::default()
+    Project::parse(&account, &project).map_err(|(name, why)| {
+        Box::new(match why {
+            NoHandle::Empty => message(StatusCode::BAD_REQUEST, &format!("Missing {name}")),
+            NoHandle::EncodedTwice => {
+                message(StatusCode::BAD_REQUEST, &format!("{name} is encoded twice"))
+            }
+            NoHandle::Unsafe(why) => invalid(&[(name, why)]),
+        })
     })
 }

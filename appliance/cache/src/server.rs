@@ -12,9 +12,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use crate::auth::Access;
 use crate::certificate::{SelfSigned, provider};
 use crate::metrics::Metrics;
-use crate::{Error, Listeners, Settings, connection, notify};
+use crate::transport::connection;
+use crate::{Error, Listeners, Settings, notify};
 
 /// Most connections at a time; files of objects come on top.
 const CONNECTIONS: usize = 16 * 1024;
@@ -40,6 +42,7 @@ pub(crate) enum Listener {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
+    pub(crate) access: Access,
     pub(crate) metrics: Arc<Metrics>,
     complaints: Mutex<Option<Instant>>,
     unsaid: AtomicU64,
@@ -120,6 +123,7 @@ impl Server {
         let store = Store::open(&settings.storage).await;
         say(&store.status(), &settings.storage);
         let shared = Shared {
+            access: Access::new(settings.token.clone()),
             settings,
             store,
             metrics: Arc::default(),
@@ -203,8 +207,8 @@ impl Accept {
         loop {
             // Never closed.
             let permit = Arc::clone(&self.room).acquire_owned().await.ok();
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) => {
                     log::warn!("cannot accept a connection: {error}");
                     tokio::time::sleep(BREATH).await;
@@ -215,7 +219,7 @@ impl Accept {
             let (tls, stopped) = (self.tls.clone(), self.stopped.clone());
             let (kind, running) = (self.kind, self.running.clone());
             tokio::spawn(async move {
-                connection::serve(shared, kind, tls, stream, stopped).await;
+                connection::serve(shared, kind, tls, stream, peer, stopped).await;
                 drop((permit, running));
             });
         }

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The target of a request cannot be decoded: `%` without two digits, or no UTF-8.
+/// The target of a request cannot be decoded: `%` without two digits, no UTF-8, or a parameter that
+/// is there twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Undecodable;
 
@@ -30,7 +31,8 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, Undecodable> {
         .map_err(|_| Undecodable)
 }
 
-/// The value of `name` in a query, the last one if there are several.
+/// The value of `name` in a query. One that is there twice is an error: whoever checks and whoever
+/// acts might take different ones.
 pub(crate) fn query(query: Option<&str>, name: &str) -> Result<Option<String>, Undecodable> {
     let mut found = None;
     for pair in query.unwrap_or_default().split('&') {
@@ -38,8 +40,8 @@ pub(crate) fn query(query: Option<&str>, name: &str) -> Result<Option<String>, U
         // A broken pair spoils the whole query, also under another name.
         let (key, value) = (key.replace('+', " "), value.replace('+', " "));
         let (key, value) = (decode(&key)?, decode(&value)?);
-        if key == name {
-            found = Some(value.into_owned());
+        if key == name && found.replace(value.into_owned()).is_some() {
+            return Err(Undecodable);
         }
     }
     Ok(found)
@@ -72,9 +74,10 @@ mod tests {
 
     #[test]
     fn queries() {
-        let all = Some("account_handle=a+b&x&project_handle=%70&project_handle=last");
+        let all = Some("account_handle=a+b&x&project_handle=%70&z&z");
         assert_eq!(query(all, "account_handle").unwrap().unwrap(), "a b");
-        assert_eq!(query(all, "project_handle").unwrap().unwrap(), "last");
+        assert_eq!(query(all, "project_handle").unwrap().unwrap(), "p");
+        assert_eq!(query(all, "z"), Err(Undecodable));
         assert_eq!(query(all, "x").unwrap().unwrap(), "");
         assert_eq!(query(all, "y").unwrap(), None);
         assert_eq!(query(None, "y").unwrap(), None);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,12 +17,23 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::activity::Activity;
+use super::activity::Activity;
 use crate::router;
 use crate::server::{Listener, Shared};
 
 /// Longest wait for the good end of a connection that timed out.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a request is told about the connection that it came over.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// What it is for.
+    pub(crate) listener: Listener,
+    /// The other end.
+    pub(crate) peer: IpAddr,
+    /// What happens on it.
+    pub(crate) activity: Arc<Activity>,
+}
 
 /// Serves a connection until its end; `stop` turns true when the service stops.
 pub(crate) async fn serve(
@@ -29,13 +41,22 @@ pub(crate) async fn serve(
     listener: Listener,
     tls: TlsAcceptor,
     stream: TcpStream,
+    peer: IpAddr,
     stop: watch::Receiver<bool>,
 ) {
     shared.metrics.connections.add(1);
     // Small answers go out at once.
     let _ = stream.set_nodelay(true);
+    let connection = || {
+        Arc::new(Connection {
+            listener,
+            peer,
+            activity: Arc::new(Activity::new(&shared.settings.timeouts)),
+        })
+    };
     if listener != Listener::Https {
-        return http1(shared, listener, stream, stop).await;
+        let connection = connection();
+        return http1(shared, connection, stream, stop).await;
     }
     let limit = shared.settings.timeouts.handshake;
     let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
@@ -46,31 +67,27 @@ pub(crate) async fn serve(
         }
         Err(_) => return shared.metrics.handshake_failures.add(1),
     };
+    let connection = connection();
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(shared, stream, stop).await;
+        http2(shared, connection, stream, stop).await;
     } else {
-        http1(shared, listener, stream, stop).await;
+        http1(shared, connection, stream, stop).await;
     }
 }
 
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     shared: Arc<Shared>,
-    listener: Listener,
+    connection: Arc<Connection>,
     stream: S,
     stop: watch::Receiver<bool>,
 ) {
-    let activity = Arc::new(Activity::new(&shared.settings.timeouts));
+    let activity = Arc::clone(&connection.activity);
     let watched = Watched {
         stream,
         activity: Arc::clone(&activity),
     };
     let service = service_fn(|request| {
-        let answer = router::answer(
-            Arc::clone(&shared),
-            Arc::clone(&activity),
-            listener,
-            request,
-        );
+        let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -86,13 +103,13 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 
 async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     shared: Arc<Shared>,
+    connection: Arc<Connection>,
     stream: S,
     stop: watch::Receiver<bool>,
 ) {
-    let activity = Arc::new(Activity::new(&shared.settings.timeouts));
+    let activity = Arc::clone(&connection.activity);
     let service = service_fn(|request| {
-        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
-        let answer = router::answer(shared, activity, Listener::Https, request);
+        let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -1,28 +1,17 @@
-//! Who may: one bearer token, of which only the SHA-256 is known.
+//! Tokens of which only the SHA-256 is known.
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of the token that clients must show.
-#[derive(Clone)]
+use super::Credential;
+
+/// SHA-256 of a token that clients show.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl std::fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TokenHash(..)")
     }
-}
-
-/// What a request shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// The right token.
-    Right,
-    /// Another one, or no bearer token.
-    Wrong,
-    /// Nothing.
-    Nothing,
 }
 
 impl TokenHash {
@@ -41,32 +30,13 @@ impl TokenHash {
     }
 
     /// Compares in a time that says nothing about the right token.
-    fn is(&self, token: &[u8]) -> bool {
-        let shown: [u8; 32] = Sha256::digest(token).into();
+    pub(super) fn is(&self, shown: &Credential) -> bool {
         let difference = self
             .0
             .iter()
-            .zip(shown)
+            .zip(shown.digest())
             .fold(0, |sum, (a, b)| sum | (a ^ b));
         std::hint::black_box(difference) == 0
-    }
-}
-
-/// What the headers show, `expected` being the right token's hash.
-pub(crate) fn shown(headers: &HeaderMap, expected: Option<&TokenHash>) -> Shown {
-    let Some(value) = headers.get(AUTHORIZATION).map(|value| value.as_bytes()) else {
-        return Shown::Nothing;
-    };
-    if value.trim_ascii().is_empty() {
-        return Shown::Nothing;
-    }
-    let token = match value.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
-        _ => return Shown::Wrong,
-    };
-    match expected {
-        Some(expected) if expected.is(token) => Shown::Right,
-        _ => Shown::Wrong,
     }
 }
 
@@ -92,38 +62,22 @@ pub(crate) fn to_hex(bytes: &[u8; 32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::header::AUTHORIZATION;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
     #[test]
     fn only_the_token_is_right() {
-        let expected = TokenHash::of_token(b"secret\n");
-        let shown = |value: &str| {
+        let expected = TokenHash::of_token(b"secret\n").unwrap();
+        let is = |value: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            super::shown(&headers, expected.as_ref())
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            expected.is(&Credential::of(&headers).unwrap())
         };
-        assert_eq!(shown("Bearer secret"), Shown::Right);
-        assert_eq!(shown("bearer  secret "), Shown::Right);
-        for wrong in [
-            "Bearer secre",
-            "Bearer secrets",
-            "Bearer",
-            "Bearer ",
-            "Basic secret",
-            "secret",
-        ] {
-            assert_eq!(shown(wrong), Shown::Wrong, "{wrong}");
-        }
-        assert_eq!(shown(" "), Shown::Nothing);
-        assert_eq!(
-            super::shown(&HeaderMap::new(), expected.as_ref()),
-            Shown::Nothing
-        );
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer secret"));
-        assert_eq!(super::shown(&headers, None), Shown::Wrong);
+        assert!(is("Bearer secret"));
+        assert!(!is("Bearer secre"));
+        assert!(!is("Bearer secrets"));
         // An empty token is no token, not one that everybody knows.
         assert!(TokenHash::of_token(b" \n").is_none());
     }

@@ -1,0 +1,5 @@
+//! From the socket to a request: listeners, TLS, HTTP, and the end of what hangs.
+
+pub(crate) mod activity;
+pub(crate) mod connection;
+pub(crate) mod listeners;
