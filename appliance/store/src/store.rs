@@ -11,6 +11,7 @@ use crate::format::cleans::Clean;
 use crate::format::record::{Head, Kind, NAMES, PINNED, TAGGED};
 use crate::key::{Key, tag};
 use crate::object::{Info, Object};
+use crate::scratch::Scratch;
 use crate::settings::Settings;
 use crate::upload::{self, Begun, Terms, Upload};
 use crate::volume::{
@@ -288,6 +289,15 @@ impl Store {
         }
         let upload = Upload::new(way.shelf, key, terms, limit, way.generation, seen);
         Ok(Begun::Upload(Box::new(upload)))
+    }
+
+    /// A place on the volume of `key` for bytes that wait, with room for `length` of them.
+    ///
+    /// # Errors
+    ///
+    /// The volume cannot be used, or has no room.
+    pub async fn scratch(&self, key: &Key, length: u64) -> Result<Scratch, Error> {
+        Scratch::new(self.way(key).shelf.volume()?, length).await
     }
 
     /// Removes an object, durably; `false` if there was none. Readers that have it go on reading.

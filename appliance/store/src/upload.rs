@@ -182,6 +182,21 @@ impl Upload {
         }
     }
 
+    /// Computes the SHA-256 as the bytes come, for one that is declared at the end. To be called
+    /// before the first of them.
+    pub fn compute_sha256(&mut self) {
+        self.sha256 = Some(Sha256::new());
+    }
+
+    /// Declares the SHA-256 of all bytes: it is checked and kept. Only after
+    /// [`Upload::compute_sha256`]; what cannot be checked is not kept.
+    pub fn declare_sha256(&mut self, sha256: [u8; 32]) {
+        if self.sha256.is_some() {
+            self.head.sha256 = Some(sha256);
+            self.head.flags |= DIGEST;
+        }
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors

@@ -347,3 +347,45 @@ async fn records_keep_who_wrote_them() {
         None
     );
 }
+
+#[tokio::test]
+async fn a_digest_declared_at_the_end_is_checked() {
+    let disk = SimDisk::new(ROOM);
+    let store = open(&disk).await;
+    let bytes = pattern(3, 200_000);
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    for (name, declared, right) in [("wrong", [7; 32], false), ("right", digest, true)] {
+        let Begun::Upload(mut upload) = store.put(&key(name), terms()).await.unwrap() else {
+            panic!("{name} is there already");
+        };
+        upload.compute_sha256();
+        upload.write(&bytes).await.unwrap();
+        upload.declare_sha256(declared);
+        let outcome = upload.finish().await;
+        assert_eq!(outcome.is_ok(), right, "{outcome:?}");
+        let kept = store.get(&key(name)).await.unwrap();
+        assert_eq!(kept.and_then(|object| object.sha256()), right.then_some(digest));
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_read_as_it_was_written() {
+    let disk = SimDisk::new(ROOM);
+    let store = open(&disk).await;
+    let bytes = pattern(4, 600_000);
+    let mut scratch = store.scratch(&key("waits"), 600_000).await.unwrap();
+    assert!(scratch.read(0).await.unwrap().is_empty());
+    for piece in bytes.chunks(7000) {
+        scratch.write(piece).await.unwrap();
+    }
+    assert_eq!(scratch.len(), 600_000);
+    let mut read = Vec::new();
+    loop {
+        let piece = scratch.read(read.len() as u64).await.unwrap();
+        if piece.is_empty() {
+            break;
+        }
+        read.extend_from_slice(&piece);
+    }
+    assert_eq!(read, bytes);
+}

@@ -63,7 +63,7 @@ struct Large {
 /// An open volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     settings: Settings,
     /// Held as long as the volume is open.
@@ -202,7 +202,7 @@ impl Volume {
     }
 
     /// A path below the volume, for messages.
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.disk.root().join(path)
     }
 
@@ -238,7 +238,7 @@ impl Volume {
     }
 
     /// Notes how a write went, for the status.
-    fn note<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn note<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &outcome
             && matches!(
                 error,
