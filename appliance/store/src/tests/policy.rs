@@ -8,8 +8,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::disk::sim::Dice;
 
-/// Requests: object and its length.
-fn trace(base: u64, heads: u64, seed: u64) -> Vec<(u64, u64)> {
+/// Objects from this length on have files of their own, which are not written again.
+const LARGE: u64 = 1 << 20;
+
+/// Requests: object and its length. `scale`: by how much each count of objects is smaller than in the trace that
+/// was measured; the number of builds is the same, so that as many of them fit between two uses of an object.
+fn trace(scale: u64, seed: u64) -> Vec<(u64, u64)> {
+    let (base, heads) = (12_000 / scale, 80);
     let mut dice = Dice(seed);
     let length = |object: u64| {
         let roll = crate::format::mix(object);
@@ -24,6 +29,7 @@ fn trace(base: u64, heads: u64, seed: u64) -> Vec<(u64, u64)> {
     let mut current: Vec<u64> = (0..base).collect();
     let mut next = base;
     let mut requests = Vec::new();
+    let mut ask = |object: u64| requests.push((object, length(object)));
     for _ in 0..21 {
         for _ in 0..base / 50 {
             current[dice.below(base) as usize] = next;
@@ -32,7 +38,7 @@ fn trace(base: u64, heads: u64, seed: u64) -> Vec<(u64, u64)> {
         // Builds of a day, in the order of their hour.
         let mut builds: Vec<(u64, u64, u64)> = Vec::new();
         for _ in 0..heads {
-            let (own, count) = (next, 150 + dice.below(150));
+            let (own, count) = (next, (150 + dice.below(150)) / scale);
             next += count;
             let hour = dice.below(1000);
             for build in 0..2 + dice.below(7) {
@@ -41,16 +47,12 @@ fn trace(base: u64, heads: u64, seed: u64) -> Vec<(u64, u64)> {
         }
         builds.sort_unstable();
         for (_, own, count) in builds {
-            requests.extend((own..own + count).map(|object| (object, length(object))));
-            let (from, run) = (dice.below(base), 300 + dice.below(1500).min(base / 2));
-            for at in from..from + run {
-                let object = current[(at % base) as usize];
-                requests.push((object, length(object)));
-            }
-            for _ in 0..30 {
-                requests.push((next, length(next)));
-                next += 1;
-            }
+            (own..own + count).for_each(&mut ask);
+            let (from, run) = (dice.below(base), (300 + dice.below(1500)) / scale);
+            (from..from + run).for_each(|at| ask(current[(at % base) as usize]));
+            let once = 30 / scale;
+            (next..next + once).for_each(&mut ask);
+            next += once;
         }
     }
     requests
@@ -85,7 +87,8 @@ fn lru(requests: &[(u64, u64)], capacity: u64) -> f64 {
 type Simulated = (u64, Vec<(u64, u64)>, u64);
 
 /// Hit ratio of the store's rule, and bytes written again for each new one: segments of a 64th, the
-/// oldest goes, what was used within the last quarter turn is written again.
+/// oldest goes, what was used within the last quarter turn is written again, three quarters of a
+/// segment for each one that goes.
 fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
     struct Place {
         segment: u64,
@@ -94,7 +97,8 @@ fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
     let grain = capacity / 64;
     let mut index: HashMap<u64, Place> = HashMap::new();
     let mut log: VecDeque<Simulated> = VecDeque::from([(0, Vec::new(), 0)]);
-    let (mut written, mut new, mut hits) = (0_u64, 0_u64, 0_u64);
+    let (mut written, mut new, mut copied, mut hits) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let mut allowance = 0;
     for (object, bytes) in requests {
         // As fine as epochs are.
         let epoch = written / grain * grain;
@@ -103,10 +107,9 @@ fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
             place.used_at = epoch;
             continue;
         }
-        new += bytes;
+        (new, written) = (new + bytes, written + bytes);
         let mut append = vec![(*object, *bytes, epoch)];
         while let Some((object, bytes, used_at)) = append.pop() {
-            written += bytes;
             let (segment, entries, weight) = log.back_mut().expect("a segment");
             index.insert(
                 object,
@@ -127,11 +130,15 @@ fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
                 continue;
             }
             let (oldest, entries, _) = log.pop_front().expect("the oldest");
+            allowance = (allowance + grain / 4 * 3).min(2 * grain);
             for (object, bytes) in entries {
                 let Some(place) = index.get(&object).filter(|place| place.segment == oldest) else {
                     continue;
                 };
-                if place.used_at + capacity / 4 >= written {
+                let copy = if bytes < LARGE { bytes } else { 0 };
+                if place.used_at + capacity / 4 >= written && copy <= allowance {
+                    allowance -= copy;
+                    (copied, written) = (copied + copy, written + copy);
                     append.push((object, bytes, place.used_at));
                 } else {
                     index.remove(&object);
@@ -139,7 +146,6 @@ fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
             }
         }
     }
-    let copied = written - new;
     (
         hits as f64 / requests.len() as f64,
         copied as f64 / new as f64,
@@ -147,29 +153,20 @@ fn ring(requests: &[(u64, u64)], capacity: u64) -> (f64, f64) {
 }
 
 #[test]
-#[ignore = "does not hold yet: 0.936 beside 0.938 at 10 % of the short trace"]
 fn the_ring_is_no_worse_than_lru_from_a_tenth_up() {
-    let (base, heads) = if super::all() {
-        (12_000, 80)
-    } else {
-        (6000, 16)
-    };
-    let requests = trace(base, heads, 1);
-    let footprint: u64 = requests
-        .iter()
-        .copied()
-        .collect::<HashMap<_, _>>()
-        .values()
-        .sum();
+    let requests = trace(if super::all() { 1 } else { 8 }, 1 << 40);
+    let objects: HashMap<u64, u64> = requests.iter().copied().collect();
+    let footprint: u64 = objects.values().sum();
     println!("{} requests, {} MB", requests.len(), footprint >> 20);
-    for percent in [5, 10, 20] {
+    for percent in [5, 10, 20, 40] {
         let capacity = footprint / 100 * percent;
         let (lru, (ring, copied)) = (lru(&requests, capacity), ring(&requests, capacity));
         println!(
             "{percent:3} %: LRU {lru:.4}, ring {ring:.4}, {copied:.2} bytes copied for each new one"
         );
         if percent >= 10 {
-            assert!(ring >= lru - 0.002, "{percent} %: {ring} beside {lru}");
+            // As far as the ratio is given.
+            assert!(ring >= lru - 0.0005, "{percent} %: {ring} beside {lru}");
             assert!(copied <= 0.3, "{percent} %: {copied}");
         }
     }

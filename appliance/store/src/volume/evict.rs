@@ -96,16 +96,17 @@ impl Volume {
         let id = segment.header.id;
         let now = self.clock.now();
         // An emergency brake, not a policy: recency sets the share of what is worth keeping. Files of
-        // their own are not copied.
+        // their own are not copied. What a cold segment leaves of it a hot one after it may use.
         let brake = self.segment_bytes / 4 * 3;
-        let (mut kept, mut batch, mut batched) = (0, Vec::new(), 0);
+        keeping.allowance = (keeping.allowance + brake).min(2 * self.segment_bytes);
+        let (mut batch, mut batched) = (Vec::new(), 0);
         for entry in entries {
             let Some(slot) = self.live(id, entry) else {
                 continue;
             };
             let pinned = slot.flags() & PINNED != 0 && self.pin_holds(keeping);
             let held = held(slot.hold, now);
-            let hot = self.is_hot(slot.last) && kept + slot.bytes() <= brake;
+            let hot = self.is_hot(slot.last) && slot.bytes() <= keeping.allowance;
             let expired = slot.flags() & ENTRY != 0 && self.is_expired(slot.last);
             if !pinned && (expired || !(held || hot)) {
                 continue;
@@ -129,7 +130,7 @@ impl Volume {
                 }
             };
             if !pinned && !held {
-                kept += slot.bytes();
+                keeping.allowance -= slot.bytes().min(keeping.allowance);
             }
             batched += slot.bytes();
             batch.push(Work::Copy {

@@ -107,6 +107,8 @@ struct Keeping {
     serial: u64,
     /// Where the scrub is.
     scrub: Place,
+    /// Bytes that may be copied because they are hot.
+    allowance: u64,
     /// Whether it was said that pins give way.
     pins_said: bool,
 }
