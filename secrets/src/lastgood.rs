@@ -39,10 +39,12 @@ pub struct Kept {
     pub value: Arc<Secret>,
 }
 
-/// Keeps values in a folder.
+/// Keeps values in a folder. Sealing takes time, so the key is opened when there are values to be
+/// read, and made when there are some to be kept for the first time.
 pub struct LastGood {
     folder: PathBuf,
-    key: Secret,
+    sealer: Arc<dyn Sealer>,
+    key: tokio::sync::Mutex<Option<Secret>>,
 }
 
 fn local(path: &Path, what: impl Into<String>) -> FetchError {
@@ -50,13 +52,21 @@ fn local(path: &Path, what: impl Into<String>) -> FetchError {
 }
 
 impl LastGood {
-    /// Opens a folder, which exists. Without a key in it, or with one that this machine cannot open
-    /// (any more), it begins with a new key and without values.
-    pub async fn open(folder: PathBuf, sealer: &dyn Sealer) -> Result<Self, FetchError> {
-        let path = folder.join("key");
+    /// Keeps values in a folder, which exists.
+    pub fn new(folder: PathBuf, sealer: Arc<dyn Sealer>) -> Self {
+        Self {
+            folder,
+            sealer,
+            key: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The key that is there. `None`: there is none, or none that this machine can open (any more).
+    async fn open_key(&self) -> Result<Option<Secret>, FetchError> {
+        let path = self.folder.join("key");
         match std::fs::read(&path) {
-            Ok(sealed) => match sealer.open(KEY, &sealed).await {
-                Ok(key) if key.len() == 32 => return Ok(Self { folder, key }),
+            Ok(sealed) => match self.sealer.open(KEY, &sealed).await {
+                Ok(key) if key.len() == 32 => return Ok(Some(key)),
                 Ok(_) => log::warn!(
                     "{}: the key is not 32 bytes long; making another",
                     path.display()
@@ -68,25 +78,36 @@ impl LastGood {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(local(&path, format!("cannot read it: {error}"))),
         }
+        Ok(None)
+    }
+
+    /// A new key, sealed and kept.
+    async fn make_key(&self) -> Result<Secret, FetchError> {
+        let path = self.folder.join("key");
         let mut bytes = Zeroizing::new([0; 32]);
         fill(&mut *bytes)?;
         let key = Secret::copy_of(&*bytes)?;
-        let sealed = sealer.seal(KEY, &key).await?;
+        let sealed = self.sealer.seal(KEY, &key).await?;
         // Values under another key are of no use.
-        let values = folder.join("values");
-        match std::fs::remove_file(&values) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(local(&values, format!("cannot remove it: {error}")));
-            }
-            _ => {}
-        }
+        self.forget()?;
         replace(&path, &sealed)
             .map_err(|error| local(&path, format!("cannot write it: {error}")))?;
-        Ok(Self { folder, key })
+        Ok(key)
+    }
+
+    /// Keeps no values any more.
+    fn forget(&self) -> Result<(), FetchError> {
+        let values = self.folder.join("values");
+        match std::fs::remove_file(&values) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(local(&values, format!("cannot remove it: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What was kept. Damage is an error; the next [`LastGood::write`] repairs it.
-    pub fn read(&self) -> Result<Vec<Kept>, FetchError> {
+    pub async fn read(&self) -> Result<Vec<Kept>, FetchError> {
         let path = self.folder.join("values");
         let mut bytes = match std::fs::metadata(&path) {
             Ok(metadata) if metadata.len() > LIMIT => {
@@ -100,17 +121,26 @@ impl LastGood {
             Err(error) => return Err(local(&path, format!("cannot read it: {error}"))),
         };
         let damaged = || local(&path, "it is damaged, or of another machine");
+        let mut known = self.key.lock().await;
+        if known.is_none() {
+            *known = self.open_key().await?;
+        }
+        let Some(key) = &*known else {
+            return Ok(Vec::new());
+        };
         let (nonce, sealed) = bytes.split_first_chunk_mut::<12>().ok_or_else(damaged)?;
         let nonce = aead::Nonce::assume_unique_for_key(*nonce);
-        let plain = self
-            .cipher()?
+        let plain = cipher(key)?
             .open_in_place(nonce, aead::Aad::from(CONTEXT), sealed)
             .map_err(|_| damaged())?;
         parse(plain).ok_or_else(damaged)?.map_err(Into::into)
     }
 
     /// Keeps these values, and no others.
-    pub fn write(&self, values: &[Kept]) -> Result<(), FetchError> {
+    pub async fn write(&self, values: &[Kept]) -> Result<(), FetchError> {
+        if values.is_empty() {
+            return self.forget();
+        }
         let path = self.folder.join("values");
         let size = |kept: &Kept| 64 + kept.name.len() + kept.reference.len() + kept.value.len();
         // All at once, so that no copy is left behind by growing.
@@ -129,8 +159,16 @@ impl LastGood {
         }
         let mut nonce = [0; 12];
         fill(&mut nonce)?;
-        let tag = self
-            .cipher()?
+        let mut known = self.key.lock().await;
+        if known.is_none() {
+            *known = self.open_key().await?;
+        }
+        let key = match known.take() {
+            Some(key) => key,
+            None => self.make_key().await?,
+        };
+        let key = known.insert(key);
+        let tag = cipher(key)?
             .seal_in_place_separate_tag(
                 aead::Nonce::assume_unique_for_key(nonce),
                 aead::Aad::from(CONTEXT),
@@ -140,12 +178,12 @@ impl LastGood {
         let sealed = [&nonce, plain.as_slice(), tag.as_ref()].concat();
         replace(&path, &sealed).map_err(|error| local(&path, format!("cannot write it: {error}")))
     }
+}
 
-    fn cipher(&self) -> Result<aead::LessSafeKey, FetchError> {
-        aead::UnboundKey::new(&aead::AES_256_GCM, self.key.expose())
-            .map(aead::LessSafeKey::new)
-            .map_err(|_| FetchError::new(Class::Local, "AES-256-GCM takes no key"))
-    }
+fn cipher(key: &Secret) -> Result<aead::LessSafeKey, FetchError> {
+    aead::UnboundKey::new(&aead::AES_256_GCM, key.expose())
+        .map(aead::LessSafeKey::new)
+        .map_err(|_| FetchError::new(Class::Local, "AES-256-GCM takes no key"))
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), FetchError> {

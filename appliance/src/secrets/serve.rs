@@ -13,15 +13,14 @@ use secrets::clock::{Clock, System};
 use secrets::credentials::{Credentials, Folders, SEALED, SYSTEM};
 use secrets::fetcher::{Environment, Fetcher, Patience, Systemctl, sources};
 use secrets::manifest::Manifest;
-use secrets::seal::{Sealer, SystemdCreds};
+use secrets::seal::SystemdCreds;
 use secrets::socket::{Cgroup, CredentialServer, RefreshServer};
+use secrets::transport::Synchronised;
 use secrets::{LastGood, protect_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The unit that ships logs, and so has to know what to blot out of them.
 const SHIPPER: &str = "larder-shipper.service";
-/// Is there once timesyncd has the time (systemd-timesyncd.service(8)).
-const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 #[derive(Debug, clap::Args)]
 #[group(id = "serve")]
@@ -188,21 +187,19 @@ async fn fetcher(manifest: Manifest, state: &Path) -> anyhow::Result<Fetcher> {
         sealer: sealer.clone(),
     });
     let clock: Arc<dyn Clock> = Arc::new(System);
-    let last_good = match LastGood::open(state.into(), &*sealer as &dyn Sealer).await {
-        Ok(last_good) => Some(last_good),
-        Err(error) => {
-            log::warn!("secrets are not kept for the next boot: {error}");
-            None
-        }
-    };
     let environment = Environment {
-        sources: sources(&manifest, state, &credentials, &clock),
+        sources: sources(
+            &manifest,
+            state,
+            &credentials,
+            &clock,
+            &Synchronised::default(),
+        ),
         clock,
-        last_good,
-        synchronised: Arc::new(|| Path::new(SYNCHRONISED).exists()),
+        last_good: Some(LastGood::new(state.into(), sealer)),
         units: Arc::new(Systemctl),
     };
-    Ok(Fetcher::start(manifest, Patience::default(), environment)?)
+    Ok(Fetcher::start(manifest, Patience::default(), environment).await?)
 }
 
 /// The current start of a unit, as PID 1 exports it for journald.

@@ -47,8 +47,6 @@ pub struct Patience {
     pub last_good: Duration,
     /// How long a new value is held back for the acknowledgement of the shipper.
     pub blotting: Duration,
-    /// How long to wait for a synchronised clock.
-    pub clock: Duration,
     /// A value that is as fresh as this is not asked for again when a unit restarts.
     pub fresh: Duration,
     /// How long a restarting unit may wait for a look whether its secrets have changed.
@@ -67,7 +65,6 @@ impl Default for Patience {
             optional: seconds(20),
             last_good: seconds(10),
             blotting: seconds(2),
-            clock: seconds(30),
             fresh: seconds(5),
             look: seconds(5),
             quiesce: seconds(2),
@@ -92,8 +89,6 @@ pub struct Environment {
     pub sources: BTreeMap<Scheme, Source>,
     /// Where values outlive the boot. `None`: nowhere.
     pub last_good: Option<LastGood>,
-    /// Whether the clock is synchronised.
-    pub synchronised: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Restarts and reloads.
     pub units: Arc<dyn Units>,
 }
@@ -121,7 +116,6 @@ struct Inner {
     clock: Arc<dyn Clock>,
     budgets: BTreeMap<Scheme, Arc<Budget>>,
     last_good: Option<LastGood>,
-    synchronised: Arc<dyn Fn() -> bool + Send + Sync>,
     table: Mutex<Table>,
     /// Moves on with every change of the table.
     changed: watch::Sender<u64>,
@@ -147,8 +141,8 @@ enum Poke {
 }
 
 impl Fetcher {
-    /// Begins to fetch. Must be called within a tokio runtime; ends when the last clone is dropped.
-    pub fn start(
+    /// Begins to fetch. Ends when the last clone is dropped.
+    pub async fn start(
         manifest: Manifest,
         patience: Patience,
         environment: Environment,
@@ -157,11 +151,10 @@ impl Fetcher {
             clock,
             sources,
             last_good,
-            synchronised,
             units,
         } = environment;
         let kept = match &last_good {
-            Some(last_good) => last_good.read().unwrap_or_else(|error| {
+            Some(last_good) => last_good.read().await.unwrap_or_else(|error| {
                 log::warn!("beginning without last-known-good secrets: {error}");
                 Vec::new()
             }),
@@ -192,7 +185,6 @@ impl Fetcher {
             patience,
             clock,
             last_good,
-            synchronised,
             table: Mutex::new(Table {
                 secrets,
                 served: HashMap::new(),

@@ -12,7 +12,7 @@ use crate::error::FetchError;
 use crate::manifest::{Manifest, Provider as Settings};
 use crate::provider::{self, Fetched, Provider, Results};
 use crate::reference::{Reference, Scheme};
-use crate::transport::{Https, Limits, Pending, Transport};
+use crate::transport::{AfterClock, Https, Limits, Pending, Synchronised, Transport};
 
 /// Makes the providers that the secrets of a manifest need. Budgets are kept in the folder, each in
 /// `budget-SCHEME`. A provider that cannot be made fails for its own references only.
@@ -21,6 +21,7 @@ pub fn sources(
     folder: &Path,
     credentials: &Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
+    synchronised: &Synchronised,
 ) -> BTreeMap<Scheme, Source> {
     let mut sources = BTreeMap::new();
     for entry in manifest.secrets.values() {
@@ -33,7 +34,7 @@ pub fn sources(
                 let path = folder.join(format!("budget-{scheme}"));
                 Arc::new(Budget::open(settings.budget, Some(path), clock.clone()))
             });
-            let provider = match transport(settings, budget.clone()) {
+            let provider = match transport(settings, budget.clone(), synchronised) {
                 Ok(transport) => {
                     provider::build(settings, transport, credentials.clone(), clock.clone())
                 }
@@ -51,12 +52,14 @@ pub fn sources(
 fn transport(
     settings: &Settings,
     budget: Option<Arc<Budget>>,
+    synchronised: &Synchronised,
 ) -> Result<Arc<dyn Transport>, FetchError> {
     let Some(budget) = budget else {
         return Ok(Arc::new(Unused));
     };
     let transport = Https::new(settings.ca.as_deref(), Limits::default())?;
-    Ok(Arc::new(Budgeted { transport, budget }))
+    let transport = Budgeted { transport, budget };
+    Ok(Arc::new(AfterClock::new(transport, synchronised.clone())))
 }
 
 /// The transport of providers that are on the machine itself.

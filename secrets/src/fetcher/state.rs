@@ -188,11 +188,8 @@ impl Inner {
         }
     }
 
-    /// Keeps the values for the next boot.
-    pub(super) fn keep(&self) {
-        let Some(last_good) = &self.last_good else {
-            return;
-        };
+    /// What is to be there at the next boot.
+    fn kept(&self) -> Vec<Kept> {
         let mut values = Vec::new();
         for (name, state) in &self.table().secrets {
             let entry = &self.manifest.secrets[name];
@@ -218,7 +215,16 @@ impl Inner {
             };
             values.push(kept);
         }
-        if let Err(error) = last_good.write(&values) {
+        values
+    }
+
+    /// Keeps the values for the next boot.
+    pub(super) async fn keep(&self) {
+        let Some(last_good) = &self.last_good else {
+            return;
+        };
+        let values = self.kept();
+        if let Err(error) = last_good.write(&values).await {
             log::warn!("the secrets are not kept for the next boot: {error}");
         }
     }

@@ -49,9 +49,6 @@ pub(super) fn start(
             asked: None,
             kept: None,
         };
-        if provider.is_some_and(|provider| provider.kind.remote()) {
-            wait_for_clock(&first).await;
-        }
         let mut next = worker.round(&first, true).await;
         drop(first);
         loop {
@@ -71,7 +68,10 @@ pub(super) fn start(
             let Some(inner) = inner.upgrade() else { return };
             match poke {
                 None => next = worker.round(&inner, false).await,
-                Some(Poke::All) => next = worker.round(&inner, true).await,
+                Some(Poke::All) => {
+                    worker.source.provider.renew().await;
+                    next = worker.round(&inner, true).await;
+                }
                 Some(Poke::Look(done)) => {
                     if worker.may_look(&inner) {
                         next = worker.round(&inner, false).await;
@@ -82,21 +82,6 @@ pub(super) fn start(
             }
         }
     });
-}
-
-/// Certificates and one-time codes need the time.
-async fn wait_for_clock(inner: &Inner) {
-    let deadline = Instant::now() + inner.patience.clock;
-    while !(inner.synchronised)() {
-        if Instant::now() >= deadline {
-            log::warn!(
-                "the clock is not synchronised after {} s; asking for secrets all the same",
-                inner.patience.clock.as_secs()
-            );
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 impl Worker {
@@ -135,7 +120,7 @@ impl Worker {
         let now = Instant::now();
         let due = worst.is_none() && self.kept.is_none_or(|kept| now - kept >= KEEP);
         if changed || due {
-            inner.keep();
+            inner.keep().await;
             self.kept = Some(now);
         }
         let next = self.next(worst.as_ref()).map(|wait| now + wait);

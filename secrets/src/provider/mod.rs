@@ -43,6 +43,20 @@ pub trait Provider: Send + Sync {
 
     /// Versions only, with as few requests as the provider allows.
     fn versions<'a>(&'a self, references: &'a [Reference]) -> Pending<'a, Results<Option<String>>>;
+
+    /// A person says that the token may be another now: a session that another one began ends.
+    fn renew(&self) -> Pending<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Whether the credential holds another value than this one. What cannot be read counts as the same:
+/// nothing that works is given up for it.
+async fn replaced(credentials: &dyn Credentials, name: &str, known: &Secret) -> bool {
+    match credentials.read(name).await {
+        Ok(now) => !now.same(known),
+        Err(_) => false,
+    }
 }
 
 /// Makes the provider that a manifest describes.

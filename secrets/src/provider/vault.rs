@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::text::SecretText;
-use super::{Fetched, Provider, Results, foreign, json, refusal, together};
+use super::{Fetched, Provider, Results, foreign, json, refusal, replaced, together};
 use crate::credentials::Credentials;
 use crate::error::{Class, FetchError};
 use crate::manifest::VaultLogin;
@@ -32,6 +32,8 @@ pub struct VaultServer {
 
 /// What a login is worth.
 struct Session {
+    /// What the credential held.
+    given: Secret,
     token: Zeroizing<String>,
     /// When it is to be renewed. `None`: it lasts.
     renew: Option<Instant>,
@@ -163,12 +165,25 @@ impl VaultServer {
     }
 
     async fn log_in(&self) -> Result<Session, FetchError> {
-        let secret = self
+        let given = self
             .credentials
             .read(&self.credential)
             .await
             .map_err(unauthorized)?;
-        let secret = secret
+        let (token, renew) = self.begin(&given).await?;
+        Ok(Session {
+            given,
+            token,
+            renew,
+        })
+    }
+
+    /// A token, and when it is to be renewed, for what the credential holds.
+    async fn begin(
+        &self,
+        given: &Secret,
+    ) -> Result<(Zeroizing<String>, Option<Instant>), FetchError> {
+        let secret = given
             .text()
             .filter(|text| !text.is_empty())
             .ok_or_else(|| {
@@ -183,14 +198,11 @@ impl VaultServer {
                     return Err(self.refused(&answer, "looking the token up"));
                 }
                 let lookup: Lookup = json(&answer.body, "looking the token up")?;
-                Ok(Session {
-                    token: Zeroizing::new(secret.into()),
-                    renew: if lookup.data.renewable {
-                        renew_at(lookup.data.ttl)
-                    } else {
-                        None
-                    },
-                })
+                let renew = match lookup.data.renewable {
+                    true => renew_at(lookup.data.ttl),
+                    false => None,
+                };
+                Ok((Zeroizing::new(secret.into()), renew))
             }
             VaultLogin::AppRole { mount, role_id } => {
                 let body = serde_json::json!({ "role_id": role_id });
@@ -209,10 +221,8 @@ impl VaultServer {
                 if login.auth.client_token.0.is_empty() {
                     return Err(FetchError::new(Class::Protocol, "the login gave no token"));
                 }
-                Ok(Session {
-                    renew: renew_at(login.auth.lease_duration),
-                    token: login.auth.client_token.0,
-                })
+                let renew = renew_at(login.auth.lease_duration);
+                Ok((login.auth.client_token.0, renew))
             }
         }
     }
@@ -351,6 +361,17 @@ fn failure(answer: &Response, doing: &str) -> FetchError {
 }
 
 impl Provider for VaultServer {
+    fn renew(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let mut session = self.session.lock().await;
+            if let Some(known) = &*session
+                && replaced(&*self.credentials, &self.credential, &known.given).await
+            {
+                *session = None;
+            }
+        })
+    }
+
     fn fetch<'a>(&'a self, references: &'a [Reference]) -> Pending<'a, Results<Fetched>> {
         Box::pin(async move {
             let one = |reference: &'a Reference| -> Pending<'a, _> {

@@ -1,6 +1,7 @@
 //! One way for all providers to send a request and get an answer: bounded in time and size, without
 //! redirects, and replaceable in tests.
 
+mod after_clock;
 mod https;
 mod origin;
 
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::error::FetchError;
 
+pub use after_clock::{AfterClock, Synchronised};
 pub use https::{Https, Limits};
 pub use origin::Origin;
 

@@ -52,7 +52,7 @@ async fn a_bad_reference_blocks_nobody_else() {
             budget: None,
         },
     )]);
-    let fetcher = machine.boot_with(&secrets, &Wax::default(), sources).await;
+    let fetcher = machine.boot_with(&secrets, Wax::default(), sources).await;
     let began = Instant::now();
     assert_eq!(get(&fetcher, "cache", "jwt").await, "jwt-value");
     // Missing and optional: at once, not after a wait.
@@ -174,7 +174,7 @@ async fn the_last_known_good_value_serves_when_the_provider_is_down() {
             },
         )])
     };
-    let fetcher = machine.boot_with(&never, &Wax::default(), sources()).await;
+    let fetcher = machine.boot_with(&never, Wax::default(), sources()).await;
     let began = Instant::now();
     assert_eq!(get(&fetcher, "cache", "jwt").await, "rotated-jwt-value");
     assert_eq!(began.elapsed().as_secs(), 10);
@@ -182,14 +182,14 @@ async fn the_last_known_good_value_serves_when_the_provider_is_down() {
 
     // Past its staleness.
     machine.clock.advance(Duration::from_secs(2 * 86400));
-    let fetcher = machine.boot_with(&never, &Wax::default(), sources()).await;
+    let fetcher = machine.boot_with(&never, Wax::default(), sources()).await;
     assert_eq!(get(&fetcher, "cache", "jwt").await, "fail");
     drop(fetcher);
 
     // Under another reference it is another secret.
     let machine_two = stale.replace("op://v/i/jwt", "op://v/i/other");
     let fetcher = machine
-        .boot_with(&machine_two, &Wax::default(), sources())
+        .boot_with(&machine_two, Wax::default(), sources())
         .await;
     assert_eq!(get(&fetcher, "cache", "jwt").await, "fail");
 }
@@ -468,7 +468,7 @@ async fn a_seal_that_does_not_fit_and_damage_mean_beginning_anew() {
     machine.shop.fail(Class::Unavailable);
     // Another machine, or a TPM that was cleared.
     let fetcher = machine
-        .boot_with(ONE, &Wax { broken: true }, BTreeMap::new())
+        .boot_with(ONE, Wax { broken: true }, BTreeMap::new())
         .await;
     assert_eq!(get(&fetcher, "cache", "jwt").await, "fail");
     machine.shop.work();

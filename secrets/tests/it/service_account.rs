@@ -16,16 +16,15 @@ use crate::connect::{FAILURES, VALUES, fill};
 use crate::support::{Given, class, connect_to, references, resolve, settings, told};
 
 fn provider(account: &ServiceAccount, token: &str) -> Arc<dyn Provider> {
+    given(account, &Given::token(token))
+}
+
+fn given(account: &ServiceAccount, given: &Given) -> Arc<dyn Provider> {
     let port = account.server.address().port();
     let section =
         format!("onepassword]\nkind = \"service-account\"\nhosts = [\"localhost:{port}\"]");
     let settings = settings(Scheme::Op, &section);
-    connect_to(
-        &account.server,
-        &settings,
-        &Given::token(token),
-        Limits::default(),
-    )
+    connect_to(&account.server, &settings, given, Limits::default())
 }
 
 fn start() -> (ServiceAccount, Arc<dyn Provider>) {
@@ -101,6 +100,26 @@ async fn a_session_that_ended_is_begun_anew() {
         resolve(&*provider, &[reference]).await[0].as_deref(),
         Ok("rotated")
     );
+}
+
+#[tokio::test]
+async fn a_new_token_is_used_at_once_when_somebody_says_so() {
+    let (account, _) = start();
+    let token = Given::token(account.token());
+    let provider = given(&account, &token);
+    let reference = "op://cache/Sections/key";
+    assert!(resolve(&*provider, &[reference]).await[0].is_ok());
+    account.server.requests();
+    // The same: the session goes on.
+    provider.renew().await;
+    assert!(resolve(&*provider, &[reference]).await[0].is_ok());
+    assert_eq!(account.server.requests().len(), 3);
+    // Another: it does not. (This one is none, so that it shows.)
+    token.set(secrets::manifest::TOKEN, "ops_other");
+    provider.renew().await;
+    let refused = resolve(&*provider, &[reference]).await.remove(0);
+    assert_eq!(refused.unwrap_err().class, Class::Unauthorized);
+    assert!(account.server.requests().is_empty());
 }
 
 /// Many logins, so that numbers with leading zeros and odd digits come up.

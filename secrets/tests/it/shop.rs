@@ -221,20 +221,18 @@ impl Machine {
 
     /// Boots with a manifest; its provider is Connect, played by the shop.
     pub(crate) async fn boot(&self, secrets: &str) -> Fetcher {
-        self.boot_with(secrets, &Wax::default(), BTreeMap::new())
+        self.boot_with(secrets, Wax::default(), BTreeMap::new())
             .await
     }
 
     pub(crate) async fn boot_with(
         &self,
         secrets: &str,
-        sealer: &dyn Sealer,
+        sealer: Wax,
         mut sources: BTreeMap<Scheme, Source>,
     ) -> Fetcher {
         let manifest = manifest(secrets);
-        let last_good = LastGood::open(self.folder.path().into(), sealer)
-            .await
-            .unwrap();
+        let last_good = LastGood::new(self.folder.path().into(), Arc::new(sealer));
         sources.entry(Scheme::Op).or_insert_with(|| Source {
             provider: Arc::new(self.shop.clone()),
             budget: self.budget.clone(),
@@ -243,10 +241,11 @@ impl Machine {
             clock: self.clock.clone() as Arc<dyn Clock>,
             sources,
             last_good: Some(last_good),
-            synchronised: Arc::new(|| true),
             units: Arc::new(Noting(self.units.clone(), self.began)),
         };
-        Fetcher::start(manifest, self.patience, environment).unwrap()
+        Fetcher::start(manifest, self.patience, environment)
+            .await
+            .unwrap()
     }
 }
 

@@ -173,3 +173,33 @@ async fn refusals_have_their_classes() {
         Class::Unavailable
     );
 }
+
+#[tokio::test]
+async fn a_new_token_is_used_at_once_when_somebody_says_so() {
+    let bao = Bao::start(Certificate::Good);
+    bao.set("secret", "p", "k", "value");
+    let all = || vec!["*".to_owned()];
+    bao.state().tokens.insert("s.old".into(), all());
+    bao.state().tokens.insert("s.new".into(), all());
+    let settings = settings(
+        Scheme::Vault,
+        &format!("vault]\nurl = \"{}\"", bao.server.url()),
+    );
+    let given = Given::token("s.old");
+    let provider = connect_to(&bao.server, &settings, &given, Limits::default());
+    let fetch = async || resolve(&*provider, &["vault://secret/p#k"]).await[0].clone();
+    assert_eq!(fetch().await.unwrap(), "value");
+    bao.server.requests();
+    // The same token: the session goes on.
+    provider.renew().await;
+    fetch().await.unwrap();
+    assert_eq!(bao.server.requests().len(), 1);
+    given.set(secrets::manifest::TOKEN, "s.new");
+    provider.renew().await;
+    fetch().await.unwrap();
+    let requests = bao.server.requests();
+    assert!(
+        requests.iter().any(|line| line.ends_with("lookup-self")),
+        "{requests:?}"
+    );
+}

@@ -64,7 +64,7 @@ async fn a_wrong_token_does_not_burn_the_quota() {
             budget: Some(budget),
         };
         let sources = BTreeMap::from([(Scheme::Op, source)]);
-        machine.boot_with(SECRETS, &Wax::default(), sources).await
+        machine.boot_with(SECRETS, Wax::default(), sources).await
     };
     let fetcher = boot().await;
     for _ in 0..60 {
@@ -111,7 +111,7 @@ async fn rotation(
     };
     let sources = BTreeMap::from([(scheme, source)]);
     set("first-value");
-    let fetcher = machine.boot_with(&secrets, &Wax::default(), sources).await;
+    let fetcher = machine.boot_with(&secrets, Wax::default(), sources).await;
     assert_eq!(get(&fetcher, "cache", "jwt").await, "first-value");
     set("second-value");
     let mut changes = fetcher.changes();

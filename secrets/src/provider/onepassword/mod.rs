@@ -47,6 +47,10 @@ pub trait Backend: Send + Sync {
         vault: &'a str,
         items: &'a [String],
     ) -> Pending<'a, Result<Details, FetchError>>;
+    /// As [`Provider::renew`].
+    fn renew(&self) -> Pending<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// 1Password over one of its backends.
@@ -218,6 +222,10 @@ impl<B: Backend> Provider for OnePassword<B> {
             };
             references.iter().map(version).collect()
         })
+    }
+
+    fn renew(&self) -> Pending<'_, ()> {
+        self.backend.renew()
     }
 }
 

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::super::json;
 use super::super::text::{MaybeText, SecretText};
+use super::super::{json, replaced};
 use super::{Backend, Field, Item, Listed};
 use crate::credentials::Credentials;
 use crate::error::{Class, FetchError};
+use crate::secret::Secret;
 use crate::transport::{Pending, Request, Transport};
 use envelope::Envelope;
 use keys::{Key, Keyset};
@@ -37,6 +38,8 @@ pub struct ServiceAccount {
 
 /// A login and what it opened.
 struct State {
+    /// What the credential held.
+    given: Secret,
     token: Token,
     session: Session,
     keysets: Vec<Keyset>,
@@ -184,6 +187,7 @@ impl ServiceAccount {
         let token = Token::parse(text, &self.hosts).map_err(|reason| fail(&reason))?;
         let session = Session::start(&*self.transport, &token).await?;
         Ok(State {
+            given: secret,
             token,
             session,
             keysets: Vec::new(),
@@ -296,6 +300,17 @@ impl Backend for ServiceAccount {
             Some(Some(state)) => state.token.origin.to_string(),
             _ => "1Password service account".into(),
         }
+    }
+
+    fn renew(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let mut state = self.state.lock().await;
+            if let Some(known) = &*state
+                && replaced(&*self.credentials, &self.credential, &known.given).await
+            {
+                *state = None;
+            }
+        })
     }
 
     fn vaults(&self) -> Pending<'_, Result<Vec<Listed>, FetchError>> {
