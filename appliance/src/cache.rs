@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use cache::{Listeners, Server, Settings, Timeouts, TokenHash};
+use cache::{
+    AuthSettings, ConfiguredToken, Credentials, Listeners, Server, ServerSettings, Settings,
+    SharedAlgorithm, Timeouts, TokenHash,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files::{self, Root};
@@ -100,19 +103,55 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
             None => None,
         },
     };
+    let auth = auth(&config.auth, token)?;
     Ok(Settings {
         storage: arguments
             .storage
             .clone()
             .unwrap_or_else(|| config.storage.into()),
         state: std::env::var_os("STATE_DIRECTORY").map(Into::into),
-        token,
+        auth,
+        credentials: credentials(),
         max_cas_bytes: config.max_cas_bytes,
         drain: Duration::from_secs(config.drain_seconds),
         names: names(root),
         version: files::version(root),
         timeouts: Timeouts::default(),
     })
+}
+
+fn auth(auth: &config::Auth, token: Option<TokenHash>) -> anyhow::Result<AuthSettings> {
+    let tokens = auth.tokens.iter().map(|token| {
+        let hash = TokenHash::from_hex(&token.sha256);
+        Ok(ConfiguredToken {
+            name: token.name.clone(),
+            hash: hash.context("cache.toml: sha256 of a token is not 64 hex digits")?,
+            projects: token.projects.clone(),
+            write: token.write,
+            expires: token.expires_seconds().map(Duration::from_secs),
+        })
+    });
+    let algorithm = SharedAlgorithm::of_name(&auth.jwt_algorithm);
+    Ok(AuthSettings {
+        token,
+        tokens: tokens.collect::<anyhow::Result<_>>()?,
+        issuer: auth.jwt_issuer.clone(),
+        algorithm: algorithm.context("cache.toml: jwt_algorithm is none of a shared secret")?,
+        server: auth.server.as_ref().map(|url| ServerSettings {
+            url: url.clone(),
+            ca_file: auth.server_ca_file.as_ref().map(Into::into),
+        }),
+        failing_tokens: auth.failing_tokens,
+        ..AuthSettings::default()
+    })
+}
+
+/// Where the service reads its credentials, at its start and whenever they change.
+fn credentials() -> Credentials {
+    Credentials {
+        folder: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+        socket: Some(secrets::refresh::SOCKET.into()),
+    }
 }
 
 /// The names of this machine; one without identity is served under a name that fits nobody else.

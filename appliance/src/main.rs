@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod addresses;
 mod announce;
+mod auth;
 mod cache;
 mod cas;
 mod console;
@@ -43,6 +44,8 @@ enum Command {
     Mount(Mount),
     Grow(grow::Arguments),
     Cache(cache::Arguments),
+    #[command(subcommand)]
+    Auth(auth::Command),
     Secrets(secrets::Arguments),
     Health(health::Arguments),
     /// Logs to Loki, metrics to Prometheus.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Identity(arguments) => identity::run(&arguments),
         Command::Hostkey(arguments) => hostkey::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Auth(command) => auth::run(&command),
         Command::Secrets(arguments) => secrets::run(&arguments),
         Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),
         Command::Mount(Mount::Cas(arguments)) => cas::run(&arguments),

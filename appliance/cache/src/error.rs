@@ -29,6 +29,12 @@ pub enum Error {
     /// There is nothing to listen on.
     #[error("no socket for HTTPS: start the service by its systemd sockets, or with --listen")]
     NoListener,
+    /// The settings of authorization make no sense.
+    #[error("cache.toml, [auth]: {reason}")]
+    Auth {
+        /// Why.
+        reason: String,
+    },
     /// A certificate could not be made.
     #[error("cannot make a certificate: {reason}")]
     Certificate {

@@ -17,7 +17,9 @@ mod auth;
 mod body;
 mod cas;
 pub mod certificate;
+mod credentials;
 mod error;
+mod jitter;
 mod metrics;
 mod notify;
 mod pace;
@@ -30,7 +32,8 @@ mod settings;
 mod target;
 mod transport;
 
-pub use auth::TokenHash;
+pub use auth::{AuthSettings, ConfiguredToken, ServerSettings, SharedAlgorithm, TokenHash, revoke};
+pub use credentials::Credentials;
 pub use error::Error;
 pub use server::Server;
 pub use settings::{Settings, Timeouts};
@@ -42,6 +45,6 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = range::parse(&text, bytes.len() as u64);
     let _ = target::decode(&text);
     let _ = target::query(Some(&text), "account_handle");
-    let _ = TokenHash::from_hex(&text);
+    auth::fuzz(bytes);
     let _ = certificate::parse(bytes);
 }

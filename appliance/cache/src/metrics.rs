@@ -40,7 +40,7 @@ impl Counter {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -210,8 +210,13 @@ impl Metrics {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text for Prometheus.
-    pub(crate) fn text(&self, version: &str, store: &Status) -> String {
+    /// The text for Prometheus; `more` adds what others count.
+    pub(crate) fn text(
+        &self,
+        version: &str,
+        store: &Status,
+        more: impl FnOnce(&mut Text),
+    ) -> String {
         let mut text = Text::default();
         text.family("larder_build_info", "gauge", "Version of the image.");
         text.line("", &[("version", version)], 1);
@@ -289,8 +294,9 @@ impl Metrics {
             text.family(&format!("larder_cache_{name}"), "counter", help);
             text.line("", &[], counter.get());
         }
+        more(&mut text);
         process::write(&mut text);
-        text.text
+        text.into_text()
     }
 
     fn requests(&self, text: &mut Text) {
@@ -342,6 +348,11 @@ impl Text {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
+    /// All of it.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     /// A line of the metric.
     pub(crate) fn line(
         &mut self,
@@ -389,7 +400,7 @@ mod tests {
         observed.answered(StatusCode::OK);
         observed.sent(7);
         tokio::time::advance(std::time::Duration::from_millis(60)).await;
-        let text = |metrics: &Metrics| metrics.text("1\"2", &Status::Ready);
+        let text = |metrics: &Metrics| metrics.text("1\"2", &Status::Ready, |_| {});
         assert!(!text(&metrics).contains("status=\"200\""));
         drop(observed);
         drop(Observed::new(&metrics, &activity, &Method::GET, "/"));

@@ -74,7 +74,8 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
         return not_found();
     }
     let version = &shared.settings.version;
-    let metrics = shared.metrics.text(version, &shared.store.status());
+    let more = |text: &mut _| shared.access.write(text);
+    let metrics = shared.metrics.text(version, &shared.store.status(), more);
     let mut response = text(StatusCode::OK, metrics);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response

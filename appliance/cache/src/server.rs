@@ -11,12 +11,14 @@ use store::{Status, Store};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::auth::Access;
 use crate::certificate::{SelfSigned, provider};
+use crate::credentials::Value;
 use crate::metrics::Metrics;
 use crate::transport::connection;
-use crate::{Error, Listeners, Settings, notify};
+use crate::{Credentials, Error, Listeners, Settings, notify};
 
 /// Most connections at a time; files of objects come on top.
 const CONNECTIONS: usize = 16 * 1024;
@@ -24,6 +26,14 @@ const CONNECTIONS: usize = 16 * 1024;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
+/// How often the list of revoked tokens is looked at.
+const LOOK_AT_REVOKED: Duration = Duration::from_secs(1);
+/// How often the keys of JWTs are read anew.
+const LOOK_AT_KEYS: Duration = Duration::from_secs(30);
+/// Credential with the shared secret of JWTs.
+const JWT_SECRET: &str = "jwt-secret";
+/// Credential with the public keys of JWTs.
+const JWT_KEYS: &str = "jwt-keys";
 /// Pause after a failed accept: mostly there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
 /// The same complaint about the disk is made this often at most.
@@ -114,7 +124,14 @@ impl Server {
                 all.push((kind, asynchronous(socket)?));
             }
         }
-        if settings.token.is_none() {
+        let clock = Arc::new(secrets::clock::System);
+        let access = Access::new(&settings.auth, settings.state.as_deref(), clock);
+        let access = access.map_err(|reason| Error::Auth { reason })?;
+        let keys = Keys::of_folder(&settings.credentials);
+        if let Err(reason) = keys.give(&access) {
+            log::error!("{reason}; tokens that are signed with it are refused");
+        }
+        if access.is_closed() {
             log::warn!(
                 "no token: every request is refused. Give one as credential larder.cache-token, or \
                  its SHA-256 as token_sha256 in cache.toml"
@@ -123,7 +140,7 @@ impl Server {
         let store = Store::open(&settings.storage).await;
         say(&store.status(), &settings.storage);
         let shared = Shared {
-            access: Access::new(settings.token.clone()),
+            access,
             settings,
             store,
             metrics: Arc::default(),
@@ -158,6 +175,7 @@ impl Server {
         }
         let shared = Arc::clone(&self.shared);
         let looking = tokio::spawn(look(Arc::clone(&shared), self.certificate));
+        let tokens = tokio::spawn(look_at_tokens(Arc::clone(&shared)));
         let watchdog = tokio::spawn(notify::watchdog());
         notify::ready(&in_words(&shared));
         log::info!("{}", in_words(&shared));
@@ -181,6 +199,7 @@ impl Server {
             );
         }
         looking.abort();
+        tokens.abort();
         watchdog.abort();
     }
 }
@@ -223,6 +242,71 @@ impl Accept {
                 drop((permit, running));
             });
         }
+    }
+}
+
+/// The keys of JWTs as they were read last.
+#[derive(Debug, PartialEq)]
+struct Keys {
+    secret: Option<Value>,
+    bundle: Option<Value>,
+}
+
+impl Keys {
+    /// As systemd gave them.
+    fn of_folder(credentials: &Credentials) -> Self {
+        let read = |name: &str| {
+            credentials.in_folder(name).unwrap_or_else(|error| {
+                log::error!("cannot read the credential {name}: {error}");
+                None
+            })
+        };
+        Self {
+            secret: read(JWT_SECRET),
+            bundle: read(JWT_KEYS),
+        }
+    }
+
+    /// Reads them anew; what is not to be had stays.
+    async fn renewed(&self, credentials: &Credentials) -> Self {
+        let secret = credentials.current(JWT_SECRET).await;
+        let bundle = credentials.current(JWT_KEYS).await;
+        Self {
+            secret: secret.unwrap_or_else(|| self.secret.clone()),
+            bundle: bundle.unwrap_or_else(|| self.bundle.clone()),
+        }
+    }
+
+    fn give(&self, access: &Access) -> Result<(), String> {
+        let bytes = |value: &Option<Value>| value.as_ref().map(|value| value.to_vec());
+        let (secret, bundle) = (bytes(&self.secret).map(Zeroizing::new), bytes(&self.bundle));
+        let given = access.set_keys(secret.as_ref().map(|secret| &secret[..]), bundle.as_deref());
+        given.map_err(|reason| format!("credentials {JWT_SECRET} and {JWT_KEYS}: {reason}"))
+    }
+}
+
+/// Looks after the keys of JWTs and the list of revoked tokens, for ever.
+async fn look_at_tokens(shared: Arc<Shared>) {
+    let mut keys = Keys::of_folder(&shared.settings.credentials);
+    let mut looked: Option<Instant> = None;
+    loop {
+        let looking = Arc::clone(&shared);
+        // One look at a file; it may be on a slow disk.
+        let _ = tokio::task::spawn_blocking(move || looking.access.look()).await;
+        tokio::time::sleep(LOOK_AT_REVOKED).await;
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_KEYS) {
+            continue;
+        }
+        looked = Some(Instant::now());
+        let renewed = keys.renewed(&shared.settings.credentials).await;
+        if renewed == keys {
+            continue;
+        }
+        match renewed.give(&shared.access) {
+            Ok(()) => log::info!("the keys of tokens were read anew"),
+            Err(reason) => log::error!("{reason}; the old keys stay"),
+        }
+        keys = renewed;
     }
 }
 

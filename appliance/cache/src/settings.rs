@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::TokenHash;
+use crate::{AuthSettings, Credentials};
 
 /// Everything that the service is told.
 #[derive(Clone, Debug)]
@@ -12,8 +12,10 @@ pub struct Settings {
     pub storage: PathBuf,
     /// Folder where the certificate is kept; `None`: only in memory.
     pub state: Option<PathBuf>,
-    /// The token that clients must show; `None`: every request is refused.
-    pub token: Option<TokenHash>,
+    /// Who may.
+    pub auth: AuthSettings,
+    /// Where the credentials `jwt-secret` and `jwt-keys` are.
+    pub credentials: Credentials,
     /// Largest Xcode CAS object in bytes.
     pub max_cas_bytes: u64,
     /// Longest wait for running transfers at a stop.

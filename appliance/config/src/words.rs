@@ -14,7 +14,7 @@ pub(crate) fn secret(line: &str) -> bool {
         .next()
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let words = ["token", "secret", "password", "key"];
+    let words = ["token", "secret", "password", "key", "sha256"];
     words.iter().any(|word| key.contains(word))
 }
 

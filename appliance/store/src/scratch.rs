@@ -63,7 +63,11 @@ impl Scratch {
     async fn flush(&mut self) -> Result<(), Error> {
         let gathered = std::mem::take(&mut self.gathered);
         let length = gathered.len() as u64;
-        let (volume, file, at) = (Arc::clone(&self.volume), Arc::clone(&self.file), self.written);
+        let (volume, file, at) = (
+            Arc::clone(&self.volume),
+            Arc::clone(&self.file),
+            self.written,
+        );
         blocking(move || {
             let path = volume.path("large");
             let written = file.write_at(&gathered, at);

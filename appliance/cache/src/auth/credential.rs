@@ -13,9 +13,16 @@ use super::Denial;
 const LONGEST: usize = 8 * 1024;
 
 /// A token as a client shows it.
-pub(crate) struct Credential {
-    token: Zeroizing<String>,
+pub(crate) struct Credential<'a> {
+    token: Token<'a>,
     digest: [u8; 32],
+}
+
+enum Token<'a> {
+    /// In the header itself.
+    Bearer(&'a str),
+    /// Decoded.
+    Basic(Zeroizing<String>),
 }
 
 /// The beginning of the SHA-256 of a token: says which one it was without saying the token.
@@ -34,20 +41,20 @@ impl std::fmt::Debug for Fingerprint {
     }
 }
 
-impl std::fmt::Debug for Credential {
+impl std::fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Credential({})", self.fingerprint())
     }
 }
 
-impl Credential {
+impl<'a> Credential<'a> {
     /// What the headers show.
     ///
     /// # Errors
     ///
     /// [`Denial::Missing`]: nothing. [`Denial::Unauthorized`]: something that is no token, or two
     /// of them.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Denial> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Result<Self, Denial> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().map_or(&b""[..], HeaderValue::as_bytes);
         if value.trim_ascii().is_empty() {
@@ -59,12 +66,12 @@ impl Credential {
         Self::parse(value).ok_or(Denial::Unauthorized)
     }
 
-    fn parse(value: &[u8]) -> Option<Self> {
+    fn parse(value: &'a [u8]) -> Option<Self> {
         let value = std::str::from_utf8(value).ok()?.trim_ascii();
         let (scheme, rest) = value.split_once(' ')?;
         let rest = rest.trim_ascii();
         let token = if scheme.eq_ignore_ascii_case("bearer") {
-            Zeroizing::new(rest.to_owned())
+            Token::Bearer(rest)
         } else if scheme.eq_ignore_ascii_case("basic") {
             let decoded = STANDARD
                 .decode(rest)
@@ -73,23 +80,24 @@ impl Credential {
             let pair = std::str::from_utf8(&decoded).ok()?;
             // RFC 7617: the user has no colon, the password may.
             let (_, password) = pair.split_once(':')?;
-            Zeroizing::new(password.to_owned())
+            Token::Basic(Zeroizing::new(password.to_owned()))
         } else {
             return None;
         };
         // A header must be able to carry it on to the server.
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let text = token.text();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
         Some(Self {
-            digest: Sha256::digest(token.as_bytes()).into(),
+            digest: Sha256::digest(text.as_bytes()).into(),
             token,
         })
     }
 
     /// The token in clear.
     pub(crate) fn token(&self) -> &str {
-        &self.token
+        self.token.text()
     }
 
     /// SHA-256 of the token.
@@ -98,8 +106,24 @@ impl Credential {
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        let [a, b, c, d, e, f, g, h, ..] = self.digest;
-        Fingerprint([a, b, c, d, e, f, g, h])
+        Fingerprint::of(&self.digest)
+    }
+}
+
+impl Token<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Bearer(token) => token,
+            Self::Basic(token) => token,
+        }
+    }
+}
+
+impl Fingerprint {
+    /// Of a token's SHA-256.
+    pub(crate) fn of(digest: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *digest;
+        Self([a, b, c, d, e, f, g, h])
     }
 }
 

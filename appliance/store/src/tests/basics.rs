@@ -364,7 +364,10 @@ async fn a_digest_declared_at_the_end_is_checked() {
         let outcome = upload.finish().await;
         assert_eq!(outcome.is_ok(), right, "{outcome:?}");
         let kept = store.get(&key(name)).await.unwrap();
-        assert_eq!(kept.and_then(|object| object.sha256()), right.then_some(digest));
+        assert_eq!(
+            kept.and_then(|object| object.sha256()),
+            right.then_some(digest)
+        );
     }
 }
 
