@@ -31,6 +31,7 @@ const FIXED: &[(&str, u32)] = &[
     ("tss", 987),
     ("systemd-coredump", 986),
     ("systemd-oom", 985),
+    ("shipper", 984),
     ("wheel", 980),
 ];
 

@@ -14,6 +14,7 @@ const EXPOSURE: &[(&str, f64)] = &[
     ("larder-esp", 4.5),
     ("larder-cas", 5.0),
     ("larder-secrets", 3.0),
+    ("larder-shipper", 2.0),
 ];
 
 /// Where the credential with the token of the cache is, for root.

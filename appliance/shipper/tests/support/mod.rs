@@ -11,16 +11,29 @@ use shipper::http::{Client, ClientSettings, Credentials};
 
 /// A program of Debian. Without it the test is left out, loudly; where `CI` is set it fails.
 pub(crate) fn program(package: &str, paths: &[&str]) -> Option<PathBuf> {
-    let found = paths.iter().map(PathBuf::from).find(|path| path.exists());
+    let found = paths
+        .iter()
+        .flat_map(|path| [tools().join(path.trim_start_matches('/')), path.into()])
+        .find(|path| path.exists());
     if found.is_none() {
         let what = format!(
-            "{} is missing; install the Debian package {package}",
+            "{} of the Debian package {package} is missing; `make setup-test` brings it",
             paths[0]
         );
         assert!(std::env::var_os("CI").is_none(), "{what}");
         eprintln!("\n*** TEST LEFT OUT: {what} ***\n");
     }
     found
+}
+
+/// Where `.ci/setup` unpacks packages whose installation would start services.
+fn tools() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = set("LARDER_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| set("XDG_CACHE_HOME").map(|path| PathBuf::from(path).join("larder")))
+        .or_else(|| set("HOME").map(|path| PathBuf::from(path).join(".cache/larder")));
+    cache.unwrap_or_default().join("tools")
 }
 
 /// A server program on the loopback interface that ends with the value.
