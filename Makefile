@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-image test-qemu lint style oracle bench bench-store soak setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-image test-qemu lint style oracle bench bench-store bench-shipper soak setup-run setup-test
 
 # Where rustup puts cargo; .ci/setup looks there too.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -56,6 +56,9 @@ setup-test:
 
 bench-store: ## the artifact store beside one file an object; LARDER_BENCH_DIR=DIR chooses the disk
 	cargo bench --package store --bench store
+
+bench-shipper: setup-test ## the shipper beside journalctl, node_exporter, Prometheus's agent and vmagent
+	cargo bench --package shipper --bench shipper
 
 soak: ## the store nearly full, with faults and restarts, for LARDER_SOAK_SECONDS (default 600)
 	LARDER_SOAK_SECONDS=$${LARDER_SOAK_SECONDS:-600} cargo test --release --package store --lib everything_at_once -- --include-ignored --nocapture

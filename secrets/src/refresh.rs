@@ -6,7 +6,7 @@
 //! | question | answers |
 //! |---|---|
 //! | `get CREDENTIAL` | `value LENGTH`, `absent`, `unavailable CLASS`, `denied` |
-//! | `status` (root) | `status LENGTH` and JSON ([`crate::fetcher::Status`]), `denied` |
+//! | `status` (root and the shipper) | `status LENGTH` and JSON ([`crate::fetcher::Status`]), `denied` |
 //! | `watch` (the shipper) | `denied`, or from then on `fingerprints LENGTH` and JSON ([`Fingerprints`]) at once and whenever there are new ones |
 //! | `acknowledge NUMBER` (after `watch`) | none |
 //!
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// How all secrets are; root only.
+    /// How all secrets are; root and the shipper only.
     pub async fn status(&mut self) -> Result<Status, RefreshError> {
         self.ask("status").await?;
         let line = self.line().await?;

@@ -1,16 +1,20 @@
-//! Speed and size: journal entries to a receiver on the loopback interface, and one scrape of the
-//! machine, beside `journalctl -o json` and node_exporter. `SHIPPER_BENCH_ENTRIES` sets how many.
+//! Speed and size: journal entries to a receiver on the loopback interface beside `journalctl -o
+//! json`, and scrapes of the machine beside node_exporter, Prometheus in agent mode and vmagent.
+//! `SHIPPER_BENCH_ENTRIES` sets how many entries.
 //!
-//! The numbers are CPU seconds of this process (reading, encoding, compressing, sending) without
-//! those of the receiver, which is a child that throws everything away.
+//! The numbers are CPU seconds of the process that does the work (reading, encoding, compressing,
+//! sending) without those of the receiver, which is a child that throws everything away.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shipper::clock::{Clock, SystemClock};
 use shipper::counters::LogCounters;
@@ -21,6 +25,8 @@ use shipper::metrics::{Frame, Host, Snapshot, Units};
 
 /// Argument that makes this program the receiver.
 const RECEIVER: &str = "--as-receiver";
+/// Scrapes that peers are measured over, a second apart.
+const SCRAPES: u64 = 20;
 
 fn main() {
     if std::env::args().any(|argument| argument == RECEIVER) {
@@ -31,6 +37,7 @@ fn main() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(1_000_000);
     scrape();
+    peers();
     let remote = Path::new("/lib/systemd/systemd-journal-remote");
     if !remote.exists() {
         println!("logs: left out; install the Debian package systemd-journal-remote");
@@ -57,16 +64,24 @@ fn cpu(who: libc::c_int) -> f64 {
 }
 
 fn anonymous_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap();
-    line.split_ascii_whitespace()
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    status_kib("self", "RssAnon:")
+}
+
+/// A size of proc_pid_status(5) in KiB.
+fn status_kib(process: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.unwrap().split_ascii_whitespace().next();
+    number.unwrap().parse().unwrap()
+}
+
+/// CPU seconds that another process has used (proc_pid_stat(5)).
+fn cpu_of(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_ascii_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.map(|word| word.parse::<f64>().unwrap()).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// A journal of entries with 20 fields each.
@@ -103,15 +118,8 @@ fn fill(remote: &Path, journal: &Path, entries: u64) {
 }
 
 fn ship(journal: &Path, keep: &Path, entries: u64) {
-    let mut receiver = Command::new(std::env::current_exe().unwrap())
-        .arg(RECEIVER)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut address = String::new();
-    let mut stdout = BufReader::new(receiver.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut stdout, &mut address).unwrap();
-    let address: SocketAddr = address.trim().parse().unwrap();
+    let receiver = ReceiverProcess::start();
+    let address = receiver.address;
     let url = format!("http://{address}/loki/api/v1/push");
     let mut client = ClientSettings::new(&url, "/", Credentials::None, None, None, false).unwrap();
     client.headers = headers(false);
@@ -151,8 +159,38 @@ fn ship(journal: &Path, keep: &Path, entries: u64) {
         most as f64 / 1024.0,
         counters.bytes.get() as f64 / (1 << 20) as f64,
     );
-    let _ = receiver.kill();
-    let _ = receiver.wait();
+}
+
+/// The receiver, which ends with the value.
+struct ReceiverProcess {
+    child: Child,
+    _stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl ReceiverProcess {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(RECEIVER)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut address).unwrap();
+        Self {
+            child,
+            _stdout: stdout,
+            address: address.trim().parse().unwrap(),
+        }
+    }
+}
+
+impl Drop for ReceiverProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn naive(journal: &Path, entries: u64) {
@@ -195,41 +233,124 @@ fn scrape() {
     );
 }
 
+/// What others need for the same: node_exporter for a scrape, and agents that scrape it and send what
+/// they get.
+fn peers() {
+    let find = |package, name: &str| support::program(package, &[&format!("/usr/bin/{name}")]);
+    let Some(exporter) = find("prometheus-node-exporter", "prometheus-node-exporter") else {
+        return;
+    };
+    let exporter = support::Daemon::start(
+        |address| {
+            let mut command = Command::new(&exporter);
+            command.arg(format!("--web.listen-address={address}"));
+            command
+        },
+        "Listening on",
+    );
+    let url = format!("http://{}/metrics", exporter.address);
+    let mut client = support::client(&url);
+    client.get(16 << 20).unwrap();
+    let before = cpu_of(exporter.id());
+    let mut bytes = 0;
+    for _ in 0..100 {
+        bytes = client.get(16 << 20).unwrap().1.len();
+    }
+    println!(
+        "node_exporter: {:.2} ms CPU a scrape of {bytes} bytes, RSS {:.1} MiB",
+        (cpu_of(exporter.id()) - before) * 10.0,
+        status_kib(&exporter.id().to_string(), "VmRSS:") as f64 / 1024.0,
+    );
+    let receiver = ReceiverProcess::start();
+    let folder = tempfile::tempdir().unwrap();
+    let scrapes = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: node\n  static_configs:\n  - targets: [\"{}\"]\n",
+        exporter.address
+    );
+    let to = format!("http://{}/api/v1/write", receiver.address);
+    if let Some(program) = find("prometheus", "prometheus") {
+        let config = folder.path().join("agent.yml");
+        std::fs::write(
+            &config,
+            format!("{scrapes}remote_write:\n- url: \"{to}\"\n"),
+        )
+        .unwrap();
+        let data = folder.path().join("agent");
+        let command = |address| {
+            let mut command = Command::new(&program);
+            command
+                .arg("--enable-feature=agent")
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.agent.path={}", data.display()))
+                .arg(format!("--web.listen-address={address}"));
+            command
+        };
+        agent("Prometheus agent", &command, "Server is ready");
+    }
+    if let Some(program) = find("victoria-metrics (or vmagent)", "vmagent") {
+        let config = folder.path().join("vmagent.yml");
+        std::fs::write(&config, &scrapes).unwrap();
+        let data = folder.path().join("vmagent");
+        let command = |address| {
+            let mut command = Command::new(&program);
+            command
+                .arg(format!("-promscrape.config={}", config.display()))
+                .arg(format!("-remoteWrite.url={to}"))
+                .arg(format!("-remoteWrite.tmpDataPath={}", data.display()))
+                .arg(format!("-httpListenAddr={address}"));
+            command
+        };
+        agent("vmagent", &command, "started vmagent");
+    }
+}
+
+/// An agent that scrapes node_exporter once a second.
+fn agent(name: &str, command: &dyn Fn(SocketAddr) -> Command, ready: &str) {
+    let daemon = support::Daemon::start(command, ready);
+    // Its start is no part of the figure.
+    std::thread::sleep(Duration::from_secs(3));
+    let before = cpu_of(daemon.id());
+    std::thread::sleep(Duration::from_secs(SCRAPES));
+    println!(
+        "{name}: {:.2} ms CPU a scrape, beside those of node_exporter; RSS {:.1} MiB",
+        (cpu_of(daemon.id()) - before) * 1e3 / SCRAPES as f64,
+        status_kib(&daemon.id().to_string(), "VmRSS:") as f64 / 1024.0,
+    );
+}
+
 /// Answers every request with 204, reading as little as it can.
 fn receive() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap());
-    let mut buffer = vec![0; 1 << 16];
     for stream in listener.incoming() {
-        let mut stream = stream.unwrap();
-        let mut head = Vec::new();
-        'connection: loop {
-            let end = loop {
-                if let Some(end) = memchr::memmem::find(&head, b"\r\n\r\n") {
-                    break end + 4;
-                }
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break 'connection,
-                    Ok(count) => head.extend_from_slice(&buffer[..count]),
-                }
-            };
-            let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
-            let length = text.split("content-length: ").nth(1).unwrap();
-            let length: usize = length.split('\r').next().unwrap().parse().unwrap();
-            let mut left = length.saturating_sub(head.len() - end);
-            while left > 0 {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break 'connection,
-                    Ok(count) => left -= count.min(left),
-                }
+        std::thread::spawn(|| drop(discard(stream.unwrap())));
+    }
+}
+
+fn discard(mut stream: std::net::TcpStream) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut head = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&head, b"\r\n\r\n") {
+                break end + 4;
             }
-            head.clear();
-            if stream
-                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-                .is_err()
-            {
-                break;
+            match stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => head.extend_from_slice(&buffer[..count]),
+            }
+        };
+        let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
+        let length = text.split("content-length: ").nth(1).unwrap();
+        let length: usize = length.split('\r').next().unwrap().parse().unwrap();
+        let mut left = length.saturating_sub(head.len() - end);
+        while left > 0 {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => left -= count.min(left),
             }
         }
+        head.clear();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
     }
 }

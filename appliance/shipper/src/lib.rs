@@ -9,8 +9,10 @@ pub mod journal;
 pub mod logs;
 pub mod metrics;
 mod protobuf;
+mod receivers;
 mod service;
 mod stop;
 
+pub use receivers::{Destination, Receivers};
 pub use service::{LogSource, LogStatus, MetricStatus, Service, Settings, Status};
 pub use stop::Stop;

@@ -1,6 +1,7 @@
 //! The service: a thread for each journal, one that scrapes, one that sends metrics.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
     Receiver as Frames, RecvTimeoutError, SyncSender, TrySendError, sync_channel,
 };
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, SystemClock};
 use crate::counters::{LogCounters, MetricCounters};
-use crate::http::{Client, ClientSettings};
 use crate::journal::{Files, Journal, Place};
 use crate::logs::{Keep, KeepFile, Pipeline, Settings as LogSettings, Step};
 use crate::metrics::{Frame, Ring, Scraper, Sender, Target};
+use crate::receivers::{Current, Receivers, Shared};
 use crate::stop::{Alive, Stop};
 
 /// Longest time that is spent on sending what is left when the service stops.
@@ -28,6 +29,8 @@ const FRAMES: usize = 64;
 const HANGS: Duration = Duration::from_secs(300);
 /// Longest wait in the journal, within which a stop is noticed.
 const NOTICE: Duration = Duration::from_millis(500);
+/// Why no journal is read.
+const HELD: &str = "logs wait until it is known which secrets to blot out of them; is larder-secrets.service running?";
 /// Bytes and age (in ms) of metrics that wait on disk.
 const RING: (u64, i64) = (64 << 20, 24 * 3600 * 1000);
 /// How long metrics wait for the clock, counted from the boot.
@@ -51,10 +54,14 @@ pub struct LogSource {
 pub struct Settings {
     /// Folder for cursors and waiting metrics.
     pub state: PathBuf,
-    /// Journals, and where they go; without a receiver none is read.
-    pub logs: (Vec<LogSource>, Option<ClientSettings>),
-    /// Targets, and where their metrics go; without a receiver none is scraped.
-    pub metrics: (Vec<Target>, Option<ClientSettings>),
+    /// Journals.
+    pub logs: Vec<LogSource>,
+    /// Targets.
+    pub metrics: Vec<Target>,
+    /// Where they go; see [`Service::receive`].
+    pub receivers: Receivers,
+    /// No journal is read before [`Service::blot`] has said what not to ship.
+    pub hold: bool,
     /// What the pipeline of metrics counts.
     pub counters: Arc<MetricCounters>,
 }
@@ -75,6 +82,8 @@ pub struct Status {
 pub struct LogStatus {
     /// Its name.
     pub journal: String,
+    /// Whether there is a receiver.
+    pub configured: bool,
     /// Entries that the receiver acknowledged since the start.
     pub shipped: u64,
     /// Entries that are lost: dropped, or removed before they were shipped.
@@ -88,6 +97,8 @@ pub struct LogStatus {
 /// How metrics are sent.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MetricStatus {
+    /// Whether there is a receiver.
+    pub configured: bool,
     /// Samples that the receiver took since the start.
     pub samples: u64,
     /// Samples that are lost.
@@ -105,8 +116,11 @@ pub struct Service {
     threads: Vec<JoinHandle<()>>,
     alive: Vec<(String, Alive)>,
     redactors: Vec<Arc<Mutex<Redactor>>>,
+    hold: Arc<AtomicBool>,
     logs: Vec<(String, Arc<LogCounters>)>,
     metrics: Arc<MetricCounters>,
+    to_logs: Shared,
+    to_metrics: Shared,
 }
 
 impl Service {
@@ -121,66 +135,60 @@ impl Service {
             threads: Vec::new(),
             alive: Vec::new(),
             redactors: Vec::new(),
+            hold: Arc::new(AtomicBool::new(settings.hold)),
             logs: Vec::new(),
             metrics: Arc::clone(&settings.counters),
+            to_logs: Shared::new(settings.receivers.logs),
+            to_metrics: Shared::new(settings.receivers.metrics),
         };
-        let (sources, receiver) = settings.logs;
-        for source in sources {
+        for source in settings.logs {
+            let counters = Arc::clone(&source.counters);
             service
                 .logs
-                .push((source.name.clone(), Arc::clone(&source.counters)));
-            let Some(receiver) = &receiver else {
-                source
-                    .counters
-                    .set_problem("no receiver of logs is configured");
-                continue;
-            };
-            let client = Client::new(receiver.clone())?;
+                .push((source.name.clone(), Arc::clone(&counters)));
             let keep = KeepFile(settings.state.join(format!("cursor-{}.json", source.name)));
-            let name = format!("logs-{}", source.name);
             let place = source.place;
             let mut pipeline = Pipeline::new(
                 source.settings,
                 move || Files::open(place.clone()),
-                client,
+                Current::new(service.to_logs.clone()),
                 SystemClock::new(),
                 keep,
                 source.counters,
             );
             service.redactors.push(pipeline.redactor());
-            let (stop, alive) = (stop.clone(), Alive::new());
+            let (stop, alive, hold) = (stop.clone(), Alive::new(), Arc::clone(&service.hold));
+            let name = format!("logs-{}", source.name);
             service.spawn(&name, alive.clone(), move || {
-                ship(&mut pipeline, &stop, &alive);
+                ship(&mut pipeline, &counters, &hold, &stop, &alive);
             })?;
         }
-        let (targets, receiver) = settings.metrics;
-        if let Some(receiver) = receiver {
-            let client = Client::new(receiver)?;
-            let (sender, frames) = sync_channel(FRAMES);
-            let counters = Arc::clone(&settings.counters);
-            let (stopped, alive, lost) = (stop.clone(), Alive::new(), Arc::clone(&counters));
-            service.spawn("scrapes", alive.clone(), move || {
-                scrape(targets, &sender, &lost, &stopped, &alive);
-            })?;
-            let alive = Alive::new();
-            let ring = Ring::open(settings.state.join("metrics"), RING.0, RING.1);
-            let ring = ring
-                .inspect_err(|error| log::error!("metrics cannot wait on disk: {error}"))
-                .ok();
-            let quarantine = settings.state.join("quarantined-series");
-            let sender = Sender::new(client, ring, Some(quarantine), counters);
-            service.spawn("metrics", alive.clone(), move || {
-                send(sender, &frames, &stop, &alive)
-            })?;
-        } else {
-            let mut problem = service
-                .metrics
-                .problem
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *problem = "no receiver of metrics is configured".into();
-        }
+        let (sender, frames) = sync_channel(FRAMES);
+        let counters = settings.counters;
+        let (stopped, alive, lost) = (stop.clone(), Alive::new(), Arc::clone(&counters));
+        let (targets, to) = (settings.metrics, service.to_metrics.clone());
+        service.spawn("scrapes", alive.clone(), move || {
+            scrape(targets, &to, &sender, &lost, &stopped, &alive);
+        })?;
+        let ring = Ring::open(settings.state.join("metrics"), RING.0, RING.1);
+        let ring = ring
+            .inspect_err(|error| log::error!("metrics cannot wait on disk: {error}"))
+            .ok();
+        let quarantine = settings.state.join("quarantined-series");
+        let receiver = Current::new(service.to_metrics.clone());
+        let sender = Sender::new(receiver, ring, Some(quarantine), counters);
+        let alive = Alive::new();
+        service.spawn("metrics", alive.clone(), move || {
+            send(sender, &frames, &stop, &alive);
+        })?;
         Ok(service)
+    }
+
+    /// Logs and metrics go there from now on; whoever waits for a receiver tries at once.
+    pub fn receive(&self, receivers: Receivers) {
+        self.to_logs.set(receivers.logs);
+        self.to_metrics.set(receivers.metrics);
+        self.stop.hurry();
     }
 
     fn spawn(
@@ -200,6 +208,9 @@ impl Service {
         for redactor in &self.redactors {
             let mut redactor = redactor.lock().unwrap_or_else(PoisonError::into_inner);
             redactor.set(key, fingerprints);
+        }
+        if self.hold.swap(false, Ordering::SeqCst) {
+            self.stop.hurry();
         }
     }
 
@@ -224,6 +235,7 @@ impl Service {
             };
             LogStatus {
                 journal: name.clone(),
+                configured: self.to_logs.is_configured(),
                 shipped: counters.shipped.get(),
                 lost: counters.dropped.total() + counters.lost_to_vacuum.get(),
                 behind_seconds: behind,
@@ -240,6 +252,7 @@ impl Service {
             time: now / 1_000_000,
             logs: logs.collect(),
             metrics: MetricStatus {
+                configured: self.to_metrics.is_configured(),
                 samples: metrics.samples.get(),
                 lost: metrics.dropped.total(),
                 waiting: metrics.waiting_frames.get().max(0) as u64,
@@ -259,15 +272,30 @@ impl Service {
 }
 
 /// Ships a journal until the service stops.
-fn ship<J, O, C, K>(pipeline: &mut Pipeline<J, O, Client, C, K>, stop: &Stop, alive: &Alive)
-where
+fn ship<J, O, C, K>(
+    pipeline: &mut Pipeline<J, O, Current, C, K>,
+    counters: &LogCounters,
+    hold: &AtomicBool,
+    stop: &Stop,
+    alive: &Alive,
+) where
     J: Journal,
     O: FnMut() -> Result<J, crate::journal::Error>,
     C: Clock,
     K: Keep,
 {
+    let mut waited = false;
     while !stop.is_stopping() {
         alive.show();
+        if let Err(why) = may_ship(pipeline, hold) {
+            counters.set_problem(&why);
+            waited = true;
+            stop.wait(LAST, alive);
+            continue;
+        }
+        if std::mem::take(&mut waited) {
+            counters.set_problem("");
+        }
         match pipeline.step(false) {
             Step::Progress => {}
             Step::Wait(wait) => drop(stop.wait(wait, alive)),
@@ -275,8 +303,30 @@ where
         }
     }
     let end = Instant::now() + LAST;
-    while Instant::now() < end && pipeline.step(true) == Step::Progress {}
+    while may_ship(pipeline, hold).is_ok()
+        && Instant::now() < end
+        && pipeline.step(true) == Step::Progress
+    {}
     pipeline.save();
+}
+
+/// Whether a journal may be read. An error says why not; it is empty if that is as it should be.
+fn may_ship<J, O, C, K>(
+    pipeline: &mut Pipeline<J, O, Current, C, K>,
+    hold: &AtomicBool,
+) -> Result<(), String>
+where
+    J: Journal,
+    O: FnMut() -> Result<J, crate::journal::Error>,
+    C: Clock,
+    K: Keep,
+{
+    match pipeline.receiver().ready() {
+        Ok(false) => Err(String::new()),
+        Ok(true) if hold.load(Ordering::SeqCst) => Err(HELD.into()),
+        Ok(true) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn milliseconds() -> i64 {
@@ -286,6 +336,7 @@ fn milliseconds() -> i64 {
 /// Scrapes all targets, each at its interval, until the service stops.
 fn scrape(
     targets: Vec<Target>,
+    to: &Shared,
     frames: &SyncSender<Frame>,
     counters: &MetricCounters,
     stop: &Stop,
@@ -306,6 +357,10 @@ fn scrape(
         .map(|target| (Instant::now(), Scraper::new(target)))
         .collect();
     while !stop.is_stopping() && !scrapers.is_empty() {
+        if !to.is_configured() {
+            stop.wait(LAST, alive);
+            continue;
+        }
         for (due, scraper) in &mut scrapers {
             let now = Instant::now();
             if *due <= now {
@@ -323,17 +378,25 @@ fn scrape(
         let wait = next.map_or(LAST, |due| due.saturating_duration_since(Instant::now()));
         stop.wait(wait, alive);
     }
+    if !to.is_configured() {
+        return;
+    }
     for (_, scraper) in &mut scrapers {
         give(scraper.end(milliseconds()));
     }
 }
 
 /// Sends frames until there will be no more.
-fn send(mut sender: Sender<Client>, frames: &Frames<Frame>, stop: &Stop, alive: &Alive) {
+fn send(mut sender: Sender<Current>, frames: &Frames<Frame>, stop: &Stop, alive: &Alive) {
     let clock = SystemClock::new();
     let mut wait = Duration::ZERO;
+    let mut hurries = stop.hurries();
     loop {
         alive.show();
+        if hurries != stop.hurries() {
+            hurries = stop.hurries();
+            sender.hurry();
+        }
         match frames.recv_timeout(wait) {
             Ok(frame) => sender.offer(frame),
             Err(RecvTimeoutError::Timeout) => {}

@@ -28,6 +28,11 @@ impl Stop {
         self.0.1.notify_all();
     }
 
+    /// How often it was told to hurry.
+    pub(crate) fn hurries(&self) -> u64 {
+        self.lock().hurries
+    }
+
     /// Whether the service is to stop.
     pub fn is_stopping(&self) -> bool {
         self.lock().stopping

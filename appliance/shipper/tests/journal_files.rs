@@ -3,112 +3,27 @@
 
 mod support;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
-use receiver_double::{Loki, Reply, Server};
+use receiver_double::Server;
 use secrets::fingerprint::Key;
-use shipper::clock::{Clock, SystemClock};
+use shipper::clock::SystemClock;
 use shipper::counters::LogCounters;
-use shipper::http::{Client, ClientSettings, Credentials};
 use shipper::journal::{Entry, Files, Journal, Place};
-use shipper::logs::{KeepFile, Labels, Pipeline, Settings, Step};
-use support::program;
-
-const BOOT: &str = "6c7c6013a26343b29e964691ff25d04c";
-
-fn journal_remote() -> Option<PathBuf> {
-    program(
-        "systemd-journal-remote",
-        &["/lib/systemd/systemd-journal-remote"],
-    )
-}
-
-/// Entries in the export format (systemd.dev, "Journal Export Formats").
-fn export(range: std::ops::Range<u64>, message: impl Fn(u64) -> Vec<u8>) -> Vec<u8> {
-    let now = (SystemClock::new().now() / 1000) as u64 - 3_600_000_000;
-    let mut out = Vec::new();
-    for at in range {
-        let _ = write!(
-            out,
-            "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={}\n_BOOT_ID={BOOT}\nPRIORITY=6\n\
-             _SYSTEMD_UNIT=u{}.service\n_PID={}\n_CAP_EFFECTIVE=0\n",
-            now + at,
-            1_000_000 + at,
-            at % 3,
-            at % 3
-        );
-        let message = message(at);
-        out.extend_from_slice(b"MESSAGE\n");
-        out.extend_from_slice(&(message.len() as u64).to_le_bytes());
-        out.extend_from_slice(&message);
-        out.extend_from_slice(b"\n\n");
-    }
-    out
-}
-
-fn write(remote: &Path, file: &Path, entries: &[u8]) {
-    let mut child = Command::new(remote)
-        .arg(format!("--output={}", file.display()))
-        .arg("-")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(entries).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-fn labels() -> Labels {
-    Labels {
-        instance: "h".into(),
-        service: ("cache-nginx".into(), "cache-docker".into()),
-        host: ("host".into(), "larder".into()),
-        service_units: vec!["u0.service".into()],
-        stream: None,
-        metadata: vec![("environment".into(), "production".into())],
-    }
-}
-
-fn loki() -> (Arc<Mutex<Loki>>, Server) {
-    let loki: Arc<Mutex<Loki>> = Arc::default();
-    let shared = Arc::clone(&loki);
-    let server = Server::start(move |request| {
-        assert_eq!(request.line, "POST /loki/api/v1/push HTTP/1.1");
-        let now = SystemClock::new().now();
-        let content = request.header("content-type").unwrap_or_default();
-        let (status, text) = shared.lock().unwrap().push(content, &request.body, now);
-        Reply::status(status, text)
-    });
-    (loki, server)
-}
+use shipper::logs::{KeepFile, Pipeline, Settings, Step};
+use support::journal::{
+    BOOT, TestClock, export, journal_remote, labels, loki, pipeline, pusher, write,
+};
 
 /// Ships a folder of journal files until there is nothing left.
 fn ship(folder: &Path, keep: &Path, server: &Server, secret: Option<&[u8]>) -> Arc<LogCounters> {
     let counters = Arc::new(LogCounters::default());
-    let settings = ClientSettings::new(
-        &server.url("/"),
-        "/loki/api/v1/push",
-        Credentials::None,
-        None,
-        None,
-        false,
-    );
-    let mut settings = settings.unwrap();
-    settings.headers = shipper::http::headers(false);
     let place = Place::Folder(folder.to_owned());
     let mut pipeline = Pipeline::new(
         Settings::new(labels()),
         move || Files::open(place.clone()),
-        Client::new(settings).unwrap(),
+        pusher(server),
         SystemClock::new(),
         KeepFile(keep.to_owned()),
         Arc::clone(&counters),
@@ -256,4 +171,48 @@ fn monsters_binary_lines_and_secrets() {
         loki.lines()
             .any(|line| line.text.len() > 200_000 && line.metadata("truncated_bytes").is_some())
     );
+}
+
+#[test]
+fn a_secret_in_pieces_never_leaves_whatever_borders_it_crosses() {
+    let Some(remote) = journal_remote() else {
+        return;
+    };
+    let secret = b"hunter2-hunter2-hunter2";
+    let key = Key::new().unwrap();
+    let known = key.of(secret);
+    // Each line is a batch of its own, and after each the shipper is killed and started again.
+    for cut in 0..=secret.len() {
+        let (loki, server) = loki();
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("journal");
+        std::fs::create_dir(&journal).unwrap();
+        // Lines 0, 3, 6 and 9 are of one process.
+        let message = |at: u64| match at {
+            3 => [b"before ", &secret[..cut]].concat(),
+            6 => [&secret[cut..], b" behind"].concat(),
+            _ => format!("harmless {at}").into_bytes(),
+        };
+        write(&remote, &journal.join("a.journal"), &export(0..10, message));
+        let keep = folder.path().join("cursor");
+        let clock = TestClock::new();
+        let counters = Arc::default();
+        loop {
+            let mut shipper = pipeline(&journal, &keep, &server, &clock, 1, &counters);
+            shipper.redactor().lock().unwrap().set(&key, &known);
+            if matches!(shipper.step(true), Step::Idle(_)) {
+                break;
+            }
+            shipper.save();
+        }
+        let loki = loki.lock().unwrap();
+        let texts: Vec<_> = loki.lines().map(|line| line.text.clone()).collect();
+        assert_eq!(texts.len(), 10, "cut at {cut}: {texts:?}");
+        let of_process = |text: &&String| !text.starts_with("harmless");
+        let joined: String = texts.iter().filter(of_process).cloned().collect();
+        for window in secret.windows(8) {
+            let window = std::str::from_utf8(window).unwrap();
+            assert!(!joined.contains(window), "cut at {cut}: {joined}");
+        }
+    }
 }

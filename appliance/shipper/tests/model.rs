@@ -50,6 +50,8 @@ enum Fault {
     Nothing,
     Html,
     TooManyStreams,
+    /// One line in three is refused for ever, the others are stored.
+    Partial,
 }
 
 type Shared = Rc<RefCell<World>>;
@@ -236,6 +238,7 @@ impl Receiver for Model {
             Some(Fault::Unauthorized) => return response(401, "no org id".into()),
             Some(Fault::TooLarge) if snap_len(body) > 200 => return response(413, String::new()),
             Some(Fault::TooLarge) => {}
+            Some(Fault::Partial) => world.loki.refuse_next(3),
             Some(Fault::Nothing) => return Answer::Failure("refused".into()),
             Some(Fault::Html) => return response(200, "<html>".into()),
             Some(Fault::TooManyStreams) => return response(429, "stream limit".into()),
@@ -310,9 +313,14 @@ enum Action {
     Kill,
     Stop,
     Vacuum(u8),
-    Reboot { wrong: i64, lines: u8 },
+    Reboot {
+        wrong: i64,
+        lines: u8,
+    },
     Synchronize,
     Later(u32),
+    /// The wall clock jumps, by µs.
+    Jump(i64),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -326,6 +334,7 @@ fn action() -> impl Strategy<Value = Action> {
         Nothing,
         Html,
         TooManyStreams,
+        Partial,
     ]);
     prop_oneof![
         4 => (1u8..40).prop_map(Action::Log),
@@ -338,6 +347,8 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(wrong, lines)| Action::Reboot { wrong, lines }),
         2 => Just(Action::Synchronize),
         1 => (1u32..100_000_000).prop_map(Action::Later),
+        1 => proptest::sample::select(vec![-7_200_000_000, -1_000_000, 1_000_000, 7_200_000_000])
+            .prop_map(Action::Jump),
     ]
 }
 
@@ -398,6 +409,7 @@ fn run(actions: Vec<Action>) {
                 shipper_now = shipper(&world, &counters);
             }
             Action::Synchronize => world.borrow_mut().synchronize(),
+            Action::Jump(micros) => world.borrow_mut().believed += micros,
             Action::Later(micros) => world.borrow_mut().pass(u64::from(micros)),
         }
     }

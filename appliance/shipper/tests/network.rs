@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use receiver_double::{Reply, Request, Server, remote_write};
 use shipper::counters::MetricCounters;
-use shipper::http::{Answer, Client, ClientSettings, Credentials};
+use shipper::http::{Answer, Client, ClientSettings, Credentials, Value};
 use shipper::metrics::{Frame, Kind, Ring, Scraper, Sender, Sink, Snapshot, Source, Target};
 use support::{always, client, client_as};
 
@@ -35,8 +35,8 @@ fn credentials_are_sent_and_read_anew_for_every_request() {
         path
     };
     let credentials = Credentials::Basic {
-        user: file("user", "u\n"),
-        password: file("password", "one"),
+        user: Value::File(file("user", "u\n")),
+        password: Value::File(file("password", "one")),
     };
     let mut client = client_as(&server.url("/push"), credentials);
     assert_eq!(status(&client.post(b"a")), Some(204));

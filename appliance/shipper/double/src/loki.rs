@@ -13,10 +13,16 @@ pub struct Limits {
     pub request_bytes: usize,
     /// Longest line in bytes.
     pub line_bytes: usize,
+    /// Longer lines are cut instead of refused (`max_line_size_truncate`).
+    pub truncate: bool,
+    /// Every request must name a tenant (`auth_enabled`).
+    pub tenants: bool,
     /// Most streams.
     pub streams: usize,
     /// Most bytes of lines until [`Loki::refill`]; `None`: any.
     pub rate_bytes: Option<usize>,
+    /// The same for each stream.
+    pub stream_rate_bytes: Option<usize>,
 }
 
 impl Default for Limits {
@@ -24,8 +30,11 @@ impl Default for Limits {
         Self {
             request_bytes: 100 << 20,
             line_bytes: 256 << 10,
+            truncate: false,
+            tenants: false,
             streams: 5000,
             rate_bytes: None,
+            stream_rate_bytes: None,
         }
     }
 }
@@ -63,10 +72,27 @@ pub struct Loki {
     /// Lines that were there already.
     pub duplicates: usize,
     used: usize,
+    used_by_stream: BTreeMap<String, usize>,
+    refuse: Option<usize>,
+    /// What was refused by [`Loki::refuse_next`] always will be.
+    unwanted: BTreeSet<(String, i64, String)>,
     known: BTreeSet<(String, i64, String)>,
 }
 
 impl Loki {
+    /// One with other limits.
+    pub fn limited(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// How many lines [`Loki::refuse_next`] has kept out.
+    pub fn unwanted(&self) -> usize {
+        self.unwanted.len()
+    }
+
     /// All stored lines.
     pub fn lines(&self) -> impl Iterator<Item = &Line> {
         self.streams.values().flatten()
@@ -75,10 +101,32 @@ impl Loki {
     /// Gives back what the rate limit took.
     pub fn refill(&mut self) {
         self.used = 0;
+        self.used_by_stream.clear();
     }
 
-    /// `POST /loki/api/v1/push`: status and text, by its clock `now` in ns since 1970.
+    /// The next request meets a stream that is ahead of it: one line in `every` is too far behind, and
+    /// will be for ever.
+    pub fn refuse_next(&mut self, every: usize) {
+        self.refuse = Some(every);
+    }
+
+    /// [`Loki::push_as`] nobody in particular.
     pub fn push(&mut self, content_type: &str, body: &[u8], now: i64) -> (u16, String) {
+        self.push_as(None, content_type, body, now)
+    }
+
+    /// `POST /loki/api/v1/push` with the header `X-Scope-OrgID`: status and text, by its clock `now` in
+    /// ns since 1970.
+    pub fn push_as(
+        &mut self,
+        tenant: Option<&str>,
+        content_type: &str,
+        body: &[u8],
+        now: i64,
+    ) -> (u16, String) {
+        if self.limits.tenants && tenant.is_none_or(str::is_empty) {
+            return (401, "no org id".into());
+        }
         if content_type != "application/x-protobuf" {
             return (400, format!("Content type {content_type} is not supported"));
         }
@@ -118,6 +166,22 @@ impl Loki {
         {
             return (429, "Ingestion rate limit exceeded for user fake".into());
         }
+        for (labels, lines) in &streams {
+            let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+            let used = self.used_by_stream.get(labels).copied().unwrap_or(0) + bytes;
+            if self
+                .limits
+                .stream_rate_bytes
+                .is_some_and(|rate| used > rate)
+            {
+                return (
+                    429,
+                    format!(
+                        "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream '{labels}'"
+                    ),
+                );
+            }
+        }
         let new = streams
             .iter()
             .filter(|(labels, _)| !self.streams.contains_key(labels))
@@ -134,9 +198,18 @@ impl Loki {
             }
         }
         self.used += bytes;
+        let refuse = self.refuse.take();
+        let mut count = 0;
         let mut errors = Vec::new();
         for (labels, lines) in streams {
             let total = lines.len();
+            let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+            *self.used_by_stream.entry(labels.clone()).or_default() += bytes;
+            let labels = if labels == "{}" {
+                r#"{service_name="unknown_service"}"#.to_owned()
+            } else {
+                labels
+            };
             let stored = self.streams.entry(labels.clone()).or_default();
             let mut newest = stored
                 .iter()
@@ -145,7 +218,18 @@ impl Loki {
                 .unwrap_or(i64::MIN);
             let mut last = None;
             let mut ignored = 0;
-            for line in lines {
+            for mut line in lines {
+                count += 1;
+                if self.limits.truncate && line.text.len() > self.limits.line_bytes {
+                    let limit = self.limits.line_bytes;
+                    let end = (0..=limit).rfind(|end| line.text.is_char_boundary(*end));
+                    line.text.truncate(end.unwrap_or(0));
+                }
+                let identity = (labels.clone(), line.time, line.text.clone());
+                if refuse.is_some_and(|every| count % every == 0) && !self.known.contains(&identity)
+                {
+                    self.unwanted.insert(identity.clone());
+                }
                 let metadata: usize = line.metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
                 let error = if line.time < now - 168 * HOUR {
                     Some("timestamp too old")
@@ -155,7 +239,9 @@ impl Loki {
                     Some("Max entry size exceeded")
                 } else if line.metadata.len() > 128 || metadata > 64 << 10 {
                     Some("stream has structured metadata too large")
-                } else if line.time < newest.saturating_sub(HOUR) {
+                } else if line.time < newest.saturating_sub(HOUR)
+                    || self.unwanted.contains(&identity)
+                {
                     Some(
                         "entry too far behind, oldest acceptable timestamp is an hour before the newest",
                     )
@@ -168,10 +254,7 @@ impl Loki {
                     continue;
                 }
                 newest = newest.max(line.time);
-                if self
-                    .known
-                    .insert((labels.clone(), line.time, line.text.clone()))
-                {
+                if self.known.insert(identity) {
                     stored.push(line);
                 } else {
                     self.duplicates += 1;
@@ -225,7 +308,8 @@ fn line(raw: &[u8]) -> Result<Line, String> {
                     line.time += value.number()? * scale;
                 }
             }
-            2 => line.text = value.text()?,
+            // Go's strings hold any bytes.
+            2 => line.text = String::from_utf8_lossy(value.bytes()?).into_owned(),
             3 => {
                 let mut pair = (String::new(), String::new());
                 for (number, value) in fields(value.bytes()?)? {

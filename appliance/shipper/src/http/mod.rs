@@ -8,7 +8,7 @@ mod settings;
 use std::time::Duration;
 
 pub use client::Client;
-pub use settings::{ClientSettings, Credentials, Error, credential};
+pub use settings::{ClientSettings, Credentials, Error, Value};
 
 /// Headers of every push: to Loki, or to Prometheus by remote write 1.0.
 pub fn headers(remote_write: bool) -> Vec<(&'static str, http::HeaderValue)> {

@@ -10,6 +10,8 @@ use http::{HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use secrets::Secret;
+use zeroize::Zeroizing;
 
 /// Largest credential in bytes.
 const CREDENTIAL: u64 = 64 * 1024;
@@ -31,49 +33,75 @@ pub enum Error {
     Certificates(String, String),
 }
 
-/// As whom requests are sent; values are read from their files at every request, so that a new one
-/// is used at once and none is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A value that is not for every eye.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// In a file, read at every request, so that a new one is used at once and none is kept.
+    File(PathBuf),
+    /// In locked memory, under its name.
+    Held(String, Arc<Secret>),
+}
+
+impl Value {
+    /// Its text without the white space around it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is empty, too large or no text.
+    pub fn text(&self) -> Result<Zeroizing<String>, Error> {
+        match self {
+            Self::File(path) => credential(path),
+            Self::Held(name, secret) => text(secret.expose(), Path::new(name)),
+        }
+    }
+
+    /// How it is called, for messages.
+    fn name(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Held(name, _) => Path::new(name),
+        }
+    }
+}
+
+/// As whom requests are sent.
+#[derive(Clone, Debug, Default)]
 pub enum Credentials {
     /// As nobody.
     #[default]
     None,
     /// HTTP basic authentication.
     Basic {
-        /// File of the user name.
-        user: PathBuf,
-        /// File of the password.
-        password: PathBuf,
+        /// The user name.
+        user: Value,
+        /// The password.
+        password: Value,
     },
     /// A bearer token.
-    Bearer(PathBuf),
+    Bearer(Value),
 }
 
 impl Credentials {
     /// The value of the header `Authorization`, marked as sensitive.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>, Error> {
-        let (text, path) = match self {
+        let (header, value) = match self {
             Self::None => return Ok(None),
             Self::Basic { user, password } => {
-                let (user, password) = (credential(user)?, credential(password)?);
-                let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
-                (format!("Basic {pair}"), password_path(self))
+                let pair = Zeroizing::new(format!("{}:{}", *user.text()?, *password.text()?));
+                let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*pair));
+                (Zeroizing::new(format!("Basic {}", *encoded)), password)
             }
-            Self::Bearer(path) => (format!("Bearer {}", credential(path)?), path.as_path()),
+            Self::Bearer(token) => {
+                let text = token.text()?;
+                (Zeroizing::new(format!("Bearer {}", *text)), token)
+            }
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Error::Credential(path.into(), "has characters that a header cannot have")
+        let mut header = HeaderValue::from_str(&header).map_err(|_| {
+            let reason = "has characters that a header cannot have";
+            Error::Credential(value.name().into(), reason)
         })?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-}
-
-fn password_path(credentials: &Credentials) -> &Path {
-    match credentials {
-        Credentials::Basic { password, .. } => password,
-        Credentials::Bearer(path) => path,
-        Credentials::None => Path::new(""),
+        header.set_sensitive(true);
+        Ok(Some(header))
     }
 }
 
@@ -82,20 +110,24 @@ fn password_path(credentials: &Credentials) -> &Path {
 /// # Errors
 ///
 /// It cannot be read, is empty, too large or no text.
-pub fn credential(path: &Path) -> Result<String, Error> {
+pub(super) fn credential(path: &Path) -> Result<Zeroizing<String>, Error> {
     use std::io::Read;
-    let mut text = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(CREDENTIAL + 1).read_to_end(&mut text));
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(CREDENTIAL + 1).read_to_end(&mut bytes));
     read.map_err(|error| Error::File(path.into(), error))?;
-    if text.len() as u64 > CREDENTIAL {
-        return Err(Error::Credential(path.into(), "is larger than 64 KiB"));
+    text(&bytes, path)
+}
+
+fn text(bytes: &[u8], name: &Path) -> Result<Zeroizing<String>, Error> {
+    let refuse = |reason| Err(Error::Credential(name.into(), reason));
+    if bytes.len() as u64 > CREDENTIAL {
+        return refuse("is larger than 64 KiB");
     }
-    let text = String::from_utf8(text);
-    let text = text.map_err(|_| Error::Credential(path.into(), "is no text"))?;
-    match text.trim() {
-        "" => Err(Error::Credential(path.into(), "is empty")),
-        text => Ok(text.to_owned()),
+    match std::str::from_utf8(bytes).map(str::trim) {
+        Err(_) => refuse("is no text"),
+        Ok("") => refuse("is empty"),
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
     }
 }
 
@@ -146,7 +178,7 @@ impl ClientSettings {
             || host
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        if !secure && !here && !plain && credentials != Credentials::None {
+        if !secure && !here && !plain && !matches!(credentials, Credentials::None) {
             let reason = "credentials are only sent over https (allow_plain_http permits it)";
             return Err(Error::Address(url.into(), reason));
         }
@@ -270,11 +302,15 @@ mod tests {
 
     #[test]
     fn credentials_stay_off_open_wires() {
-        let token = || Credentials::Bearer("/x".into());
+        let token = || Credentials::Bearer(Value::File("/x".into()));
         assert!(settings("http://example.org/", token()).is_err());
         assert!(settings("http://127.0.0.1/", token()).is_ok());
         assert!(settings("http://[::1]:5/", token()).is_ok());
         assert!(ClientSettings::new("http://example.org", "/", token(), None, None, true).is_ok());
+    }
+
+    fn held(value: &str) -> Arc<Secret> {
+        Arc::new(Secret::copy_of(value.as_bytes()).unwrap())
     }
 
     #[test]
@@ -283,7 +319,7 @@ mod tests {
         let path = folder.path().join("token");
         let header = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
-            Credentials::Bearer(path.clone()).header()
+            Credentials::Bearer(Value::File(path.clone())).header()
         };
         let value = header(b" abc\n").unwrap().unwrap();
         assert_eq!(value, "Bearer abc");
@@ -292,11 +328,17 @@ mod tests {
             assert!(header(bad).is_err());
         }
         let basic = Credentials::Basic {
-            user: path.clone(),
-            password: path.clone(),
+            user: Value::File(path.clone()),
+            password: Value::Held("loki-password".into(), held("u")),
         };
         std::fs::write(&path, "u").unwrap();
         assert_eq!(basic.header().unwrap().unwrap(), "Basic dTp1");
+        let bad = Credentials::Bearer(Value::Held("loki-token".into(), held("a\nb")));
+        let error = bad.header().unwrap_err().to_string();
+        assert!(
+            error.contains("loki-token") && !format!("{bad:?}").contains("a\\nb"),
+            "{error}"
+        );
     }
 
     #[test]

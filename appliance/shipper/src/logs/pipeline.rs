@@ -158,6 +158,11 @@ where
         Arc::clone(&self.redactor)
     }
 
+    /// Where it ships to.
+    pub fn receiver(&mut self) -> &mut R {
+        &mut self.receiver
+    }
+
     /// Reads, or sends once. With `flush`, a batch is sent as it is.
     pub fn step(&mut self, flush: bool) -> Step {
         if !self.ready {

@@ -368,8 +368,10 @@ impl<J: Journal> Reader<J> {
             time = now;
         }
         let old = now.saturating_sub(time) > context.settings.window.as_nanos() as i64;
-        if !old && !self.is_ahead() && time < memory.newest.saturating_sub(BEHIND) {
-            time = memory.newest;
+        // Where the clock had jumped ahead, what came then is no measure of what comes now.
+        let newest = memory.newest.min(now);
+        if !old && !self.is_ahead() && time < newest.saturating_sub(BEHIND) {
+            time = newest;
         }
         let changed = time / 1000 != realtime;
         Ok((time, changed.then_some(stamp.realtime)))

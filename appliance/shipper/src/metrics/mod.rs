@@ -12,7 +12,7 @@ mod text;
 
 pub use cgroup::Units;
 pub use host::Host;
-pub use own::Own;
+pub use own::{Own, SecretState};
 pub use process::Group;
 pub use ring::{Frame, Ring};
 pub use sample::{Kind, Sink, Snapshot, TextSink};

@@ -1,6 +1,9 @@
 //! What several tests need.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod journal;
+pub(crate) mod wire;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -76,6 +79,11 @@ impl Daemon {
             let _ = child.wait();
         }
         panic!("the program does not start");
+    }
+
+    /// Number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 
