@@ -2,17 +2,19 @@
 //!
 //! Debian's own unit needs a first boot and a writable `/etc/ssh`; this machine has neither.
 
-use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use config::ssh::PublicKey;
+use zeroize::Zeroizing;
 
 use crate::announce::announce;
 use crate::files::{self, Root};
 use crate::sshkey::fingerprint;
+
+mod openssh;
 
 /// The key; its public half beside it ends in `.pub`.
 const KEY: &str = "/var/lib/larder/ssh/ssh_host_ed25519_key";
@@ -63,8 +65,8 @@ fn ensure(path: &Path) -> Result<PublicKey> {
         let tight = std::fs::set_permissions(path, PermissionsExt::from_mode(0o600));
         tight.with_context(|| format!("cannot protect {shown}"))?;
         // A disk that cannot be read is no damage of the key.
-        files::read(path)?;
-        match public_of(path) {
+        let text = files::read(path)?.unwrap_or_default();
+        match public_of(path, &Zeroizing::new(text)) {
             Ok(key) => {
                 keep_public(path, &key)?;
                 return Ok(key);
@@ -86,28 +88,10 @@ fn ensure(path: &Path) -> Result<PublicKey> {
 
 /// Makes a key: a power cut leaves no key or a whole one.
 fn make(path: &Path) -> Result<PublicKey> {
-    let new = with_ending(path, "new");
-    for leftover in [&new, &with_ending(&new, "pub")] {
-        match std::fs::remove_file(leftover) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", leftover.display()));
-            }
-            _ => {}
-        }
-    }
-    // An empty comment: the key may outlive the name of the machine.
-    keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"], &new)?;
-    let key = public_of(&new)?;
-    let shown = path.display();
-    let publish = || {
-        File::open(&new)?.sync_all()?;
-        std::fs::rename(&new, path)?;
-        std::fs::remove_file(with_ending(&new, "pub"))
-    };
-    publish().with_context(|| format!("cannot put {shown} into its place"))?;
-    // Flushes the folder too.
+    let (text, key) = openssh::make()?;
+    disk::atomic::write(path, text.as_bytes(), 0o600)?;
     keep_public(path, &key)?;
-    log::info!("made the SSH host key {shown}");
+    log::info!("made the SSH host key {}", path.display());
     Ok(key)
 }
 
@@ -124,8 +108,12 @@ fn keep_public(path: &Path, key: &PublicKey) -> Result<()> {
     Ok(disk::atomic::write(&public, line.as_bytes(), 0o644)?)
 }
 
-/// The public half of a private key, made from it.
-fn public_of(path: &Path) -> Result<PublicKey> {
+/// The public half of the private key `text` in the file `path`, made from it.
+fn public_of(path: &Path, text: &[u8]) -> Result<PublicKey> {
+    if let Some(key) = openssh::public_of(text) {
+        return Ok(key);
+    }
+    // Somebody may have put a key of another kind here.
     let line = keygen(&["-y", "-P", "", "-f"], path)?;
     let key = PublicKey::parse(&line).map_err(anyhow::Error::msg);
     key.with_context(|| format!("the public half of {}", path.display()))
@@ -171,6 +159,10 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         assert!(key.line().starts_with("ssh-ed25519 AAAA"));
         // What ssh-keygen says of it.
+        assert_eq!(
+            keygen(&["-y", "-P", "", "-f"], &path).unwrap().trim(),
+            key.line()
+        );
         let listed = keygen(&["-l", "-f"], &path).unwrap();
         assert!(listed.contains(&fingerprint(&key)), "{listed}");
 
@@ -181,6 +173,16 @@ mod tests {
             (mode(&path), mode(&folder.path().join("key.pub"))),
             (0o600, 0o644)
         );
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        keygen(&["-q", "-t", "ecdsa", "-N", "", "-f"], &path).unwrap();
+        let key = ensure(&path).unwrap();
+        assert!(key.line().starts_with("ecdsa-sha2-nistp256 "), "{key:?}");
+        assert_eq!(ensure(&path).unwrap(), key);
     }
 
     #[test]
@@ -203,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = format!("{:#}", ensure(&folder.path().join("no/key")).unwrap_err());
         assert!(
-            error.contains("ssh-keygen of ") && error.contains("no/key.new"),
+            error.contains("no/key.new") && error.contains("create"),
             "{error}"
         );
     }

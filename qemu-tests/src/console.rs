@@ -28,6 +28,7 @@ pub const PATTERNS: &[Pattern] = &[
     pattern("ordering cycle", "units wait for each other"),
     pattern("Failed to start", "a unit has failed"),
     pattern("Failed to mount", "a mount has failed"),
+    pattern("Failed unmounting", "somebody keeps a file system busy"),
     pattern("Failed to listen", "a socket has failed"),
     pattern("Dependency failed", "a unit's dependency has failed"),
     pattern("Timed out waiting", "a device or unit did not come"),

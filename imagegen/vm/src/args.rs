@@ -98,7 +98,12 @@ pub(crate) fn arguments(machine: &Machine, accel: Accel, paths: &Paths) -> Vec<S
         // QEMU refuses -append without a kernel and takes an empty one with it.
         args.two("-append", &kernel.cmdline);
     }
-    disks(&machine.disks, &mut args);
+    // The option ROM that starts a kernel given to QEMU holds place 0 of the firmware's order.
+    disks(
+        &machine.disks,
+        usize::from(machine.kernel.is_some()),
+        &mut args,
+    );
     for (index, nic) in machine.nics.iter().enumerate() {
         args.two("-netdev", nic.backend(index, escape))
             .two("-device", Nic::card(index));
@@ -119,7 +124,7 @@ pub(crate) fn arguments(machine: &Machine, accel: Accel, paths: &Paths) -> Vec<S
     args.0
 }
 
-fn disks(disks: &[Disk], args: &mut Args) {
+fn disks(disks: &[Disk], first_boot: usize, args: &mut Args) {
     for (index, disk) in disks.iter().enumerate() {
         let (Source::File(path) | Source::Nbd(path)) = &disk.source;
         args.two("-drive", disk.drive(index, &escape(path)));
@@ -127,7 +132,7 @@ fn disks(disks: &[Disk], args: &mut Args) {
             .iter()
             .filter(|other| other.bus == disk.bus)
             .count();
-        for device in disk.devices(index, bus_number) {
+        for device in disk.devices(index, bus_number, first_boot + index) {
             args.two("-device", device);
         }
     }
@@ -227,11 +232,13 @@ mod tests {
 
     #[test]
     fn direct_kernel_boot_with_kvm() {
-        let machine = Machine::new("direct").kernel(Kernel {
-            image: "/k/vmlinuz".into(),
-            initrd: Some("/k/initrd".into()),
-            cmdline: "console=ttyS0 panic=10".into(),
-        });
+        let machine = Machine::new("direct")
+            .kernel(Kernel {
+                image: "/k/vmlinuz".into(),
+                initrd: Some("/k/initrd".into()),
+                cmdline: "console=ttyS0 panic=10".into(),
+            })
+            .disk(Disk::file("/d/larder.raw"));
         let args = arguments(
             &machine,
             Accel::Kvm,

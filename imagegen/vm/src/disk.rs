@@ -186,8 +186,9 @@ impl Disk {
         drive
     }
 
-    /// The `-device` values, in order. `bus_number` counts the disks on the same bus.
-    pub(crate) fn devices(&self, index: usize, bus_number: usize) -> Vec<String> {
+    /// The `-device` values, in order. `bus_number` counts the disks on the same bus; `boot` is the
+    /// disk's place in the firmware's order.
+    pub(crate) fn devices(&self, index: usize, bus_number: usize, boot: usize) -> Vec<String> {
         let node = Disk::node(index);
         let serial = self
             .serial
@@ -197,7 +198,7 @@ impl Disk {
         let sizes = format!("logical_block_size={size},physical_block_size={size}");
         // Errors are the guest's to handle; QEMU's default is to stop the machine on ENOSPC.
         let report = "werror=report,rerror=report";
-        let boot = format!("bootindex={index}");
+        let boot = format!("bootindex={boot}");
         let id = format!("id=dev{index}");
         match self.bus {
             Bus::VirtioBlk => vec![format!(
