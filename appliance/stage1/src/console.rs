@@ -4,6 +4,8 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+
 /// Why the machine has to reboot, and how long the sentence stays on the screen.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fatal {
@@ -45,6 +47,19 @@ impl Log {
     /// Progress, for whoever watches.
     pub(crate) fn say(&mut self, text: &str) {
         write(Level::Info, text);
+    }
+
+    /// A step of the boot, shown on every console: with `quiet` the kernel's log is not.
+    pub(crate) fn step(&mut self, text: &str) {
+        self.say(text);
+        let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+        for name in active.split_ascii_whitespace() {
+            // A console that takes nothing (flow control, no screen) must not keep the boot.
+            let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+            if let Ok(console) = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()) {
+                let _ = rustix::io::write(&console, format!("Larder: {text}\r\n").as_bytes());
+            }
+        }
     }
 
     /// Something the operator should know.

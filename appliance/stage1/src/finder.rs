@@ -90,7 +90,7 @@ impl Finder {
                             for problem in &table.problems {
                                 log.warn(&format!("{}: partition table: {problem}", found.node));
                             }
-                            log.say(&format!("booting from {}, slot {}", found.node, found.slot));
+                            log.step(&format!("booting from {}, slot {}", found.node, found.slot));
                             return Ok(found);
                         }
                         Err(missing) => format!("{missing} {of}"),

@@ -63,6 +63,7 @@ fn boot(log: &mut Log) -> Result<std::convert::Infallible, Fatal> {
     root::mount_kernel_file_systems()?;
     console::prepare();
     let cmdline = cmdline::read()?;
+    log.step("looking for the disk that this machine boots from");
 
     // 1. Modules; a watchdog where there is one.
     modules::load(log);
@@ -98,6 +99,7 @@ fn boot(log: &mut Log) -> Result<std::convert::Infallible, Fatal> {
         .write(Path::new(slots::REPORT_PATH))
         .map_err(|error| Fatal::new(format!("cannot leave the boot report: {error}")))?;
     watchdog.hand_over(log);
+    log.step("starting the system");
     switch_root::exec()
 }
 
