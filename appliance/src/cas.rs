@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -72,6 +73,9 @@ struct Mounted {
     created: bool,
 }
 
+/// After this long the operator hears that `/cas` takes its time.
+const FIRST_WORD: Duration = Duration::from_secs(30);
+
 /// Runs `appliance mount cas`.
 ///
 /// # Errors
@@ -82,7 +86,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         log::info!("{TARGET} is mounted already");
         return Ok(());
     }
-    let result = mount_cas();
+    let result = while_waiting(FIRST_WORD, still_waiting, mount_cas);
     let message = result
         .as_ref()
         .err()
@@ -118,6 +122,31 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
             mounted.bytes >> 20
         );
     })
+}
+
+/// Does `work`, and calls `say` at ever longer intervals, the first of which is `first`, while it
+/// goes on.
+fn while_waiting<T>(first: Duration, say: impl Fn() + Send, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut interval = first;
+            while waiting.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                say();
+                interval *= 2;
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+fn still_waiting() {
+    announce(
+        "/cas is not ready yet: its disk is being checked or does not answer; the cache waits for \
+         it, 15 min at most",
+    );
 }
 
 fn mount_cas() -> Result<Mounted> {
@@ -396,6 +425,19 @@ fn mark(root: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_wait_is_said_again_and_again_and_a_short_one_never() {
+        let (told, hear) = std::sync::mpsc::channel();
+        let say = move || told.send(()).unwrap();
+        let result = while_waiting(Duration::from_millis(1), say, || {
+            hear.recv().unwrap();
+            hear.recv().unwrap();
+            7
+        });
+        assert_eq!(result, 7);
+        while_waiting(Duration::MAX, || panic!("there was no wait"), || {});
+    }
 
     fn report(cas: Option<&str>) -> BootReport {
         let mut report = BootReport::new("/dev/vda", "ab");
