@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use cache::{
     AuthSettings, ConfiguredToken, Credentials, Listeners, Server, ServerSettings, Settings,
-    SharedAlgorithm, Timeouts, TokenHash,
+    SharedAlgorithm, Timeouts, TokenHash, TransportSettings,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,6 +117,11 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
         names: names(root),
         version: files::version(root),
         timeouts: Timeouts::default(),
+        transport: TransportSettings {
+            streams: config.transport.streams,
+            requests: config.transport.requests,
+            budget: config.transport.budget_bytes,
+        },
     })
 }
 

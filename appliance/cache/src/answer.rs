@@ -1,10 +1,11 @@
 //! Responses that several handlers give.
 
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use crate::body::Body;
+use crate::transport::budget::Overloaded;
 
 /// A response without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
@@ -51,4 +52,13 @@ pub(crate) fn invalid(errors: &[(&str, &str)]) -> Response<Body> {
         .collect();
     let text = json!({ "errors": errors }).to_string();
     typed(StatusCode::UNPROCESSABLE_ENTITY, "application/json", text)
+}
+
+/// 429: there is no memory for the body now, and there will be soon.
+pub(crate) fn overloaded(overloaded: Overloaded) -> Response<Body> {
+    let text = "The cache is busy. Please try again later.";
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, text);
+    let seconds = overloaded.retry_after.as_secs().max(1);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
 }

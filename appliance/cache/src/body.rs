@@ -16,12 +16,20 @@ use tokio::time::Instant;
 use crate::metrics::Observed;
 use crate::pace::Pace;
 use crate::transport::activity::Activity;
+use crate::transport::budget::{Overloaded, Permit, Share};
 
 type Next = Pin<Box<dyn Future<Output = (Reader, Result<Option<Bytes>, store::Error>)> + Send>>;
+
+type Waiting = Pin<Box<dyn Future<Output = Permit> + Send>>;
+
+/// Most bytes that the store reads at once, and so most that a permit is for.
+pub(crate) const CHUNK: u64 = 256 * 1024;
 
 enum Content {
     Bytes(Bytes),
     Object(Reader),
+    /// Waiting for room in the budget, with the bytes that are left.
+    Waiting(Waiting, Reader),
     /// Reading, with the bytes that were left before.
     Reading(Next, u64),
     Over,
@@ -30,6 +38,10 @@ enum Content {
 /// The body of a response.
 pub(crate) struct Body {
     content: Content,
+    /// Whose bytes they are. `None`: nobody's, such as the words of an error.
+    share: Option<Share>,
+    /// For the chunk that is being read.
+    permit: Option<Permit>,
     observed: Option<Observed>,
 }
 
@@ -44,15 +56,30 @@ impl Body {
         Self::new(Content::Bytes(bytes.into()))
     }
 
-    pub(crate) fn object(reader: Reader) -> Self {
-        Self::new(Content::Object(reader))
+    /// The bytes of an object, which take their memory from a share of the budget.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for the first of them, and will not be soon.
+    pub(crate) async fn download(reader: Reader, share: Share) -> Result<Self, Overloaded> {
+        share.admit(reader.remaining().min(CHUNK)).await?;
+        let mut body = Self::new(Content::Object(reader));
+        body.within(share);
+        Ok(body)
     }
 
     fn new(content: Content) -> Self {
         Self {
             content,
+            share: None,
+            permit: None,
             observed: None,
         }
+    }
+
+    /// Takes the memory for its bytes from the budget, as this share of it.
+    pub(crate) fn within(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// Ties the observation of the request to its life.
@@ -63,9 +90,26 @@ impl Body {
     fn remaining(&self) -> u64 {
         match &self.content {
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Object(reader) => reader.remaining(),
+            Content::Object(reader) | Content::Waiting(_, reader) => reader.remaining(),
             Content::Reading(_, remaining) => *remaining,
             Content::Over => 0,
+        }
+    }
+
+    /// The permit for the next chunk. `Err`: there is no room; the future waits for some.
+    fn reserve(&mut self, bytes: u64) -> Result<(), Waiting> {
+        let Some(share) = self.share.as_ref().filter(|_| self.permit.is_none()) else {
+            return Ok(());
+        };
+        match share.try_take(bytes) {
+            Some(permit) => {
+                self.permit = Some(permit);
+                Ok(())
+            }
+            None => {
+                let share = share.clone();
+                Err(Box::pin(async move { share.take(bytes).await }))
+            }
         }
     }
 
@@ -73,6 +117,10 @@ impl Body {
         if let Some(observed) = &self.observed {
             observed.sent(chunk.len());
         }
+        let chunk = match self.permit.take() {
+            Some(permit) => permit.with(chunk),
+            None => chunk,
+        };
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 }
@@ -88,8 +136,32 @@ impl hyper::body::Body for Body {
         match std::mem::replace(&mut self.content, Content::Over) {
             Content::Over => return Poll::Ready(None),
             Content::Bytes(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            Content::Bytes(bytes) => return self.hand_out(bytes),
+            Content::Bytes(bytes) => {
+                // They are in memory already; without room they go out uncounted.
+                let _ = self.reserve(bytes.len() as u64);
+                return self.hand_out(bytes);
+            }
+            Content::Waiting(waiting, reader) => {
+                self.content = Content::Waiting(waiting, reader);
+                let Content::Waiting(waiting, _) = &mut self.content else {
+                    return Poll::Ready(None);
+                };
+                let Poll::Ready(permit) = waiting.as_mut().poll(context) else {
+                    return Poll::Pending;
+                };
+                self.permit = Some(permit);
+                if let Content::Waiting(_, reader) =
+                    std::mem::replace(&mut self.content, Content::Over)
+                {
+                    self.content = Content::Object(reader);
+                }
+                return self.poll_frame(context);
+            }
             Content::Object(mut reader) => {
+                if let Err(waiting) = self.reserve(reader.remaining().min(CHUNK)) {
+                    self.content = Content::Waiting(waiting, reader);
+                    return self.poll_frame(context);
+                }
                 if let Some(chunk) = reader.next_ready() {
                     self.content = Content::Object(reader);
                     return self.hand_out(chunk);

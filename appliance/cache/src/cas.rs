@@ -7,19 +7,25 @@ use http::header::{
 use http::{Response, StatusCode};
 use store::{Begun, Error, Key, Outcome, Terms, Upload};
 
-use crate::answer::{empty, invalid, message, not_found};
+use crate::answer::{empty, invalid, message, not_found, overloaded};
 use crate::auth::{parse_hex, to_hex};
 use crate::body::{Body, Broken, Received};
 use crate::metrics::Xcode;
 use crate::pace::Pace;
 use crate::range::{self, Asked};
 use crate::server::Shared;
+use crate::transport::budget::Share;
 
 const TRUNCATED: &str = "Request body was truncated before reaching the declared Content-Length";
 const CHECKSUM: HeaderName = HeaderName::from_static("tuist-checksum-sha256");
 
 /// GET: the object or the part of it that is asked for.
-pub(crate) async fn get(shared: &Shared, key: &Key, headers: &HeaderMap) -> Response<Body> {
+pub(crate) async fn get(
+    shared: &Shared,
+    share: Share,
+    key: &Key,
+    headers: &HeaderMap,
+) -> Response<Body> {
     let metrics = &shared.metrics.xcode;
     let object = match shared.store.get(key).await {
         Ok(Some(object)) => object,
@@ -56,7 +62,11 @@ pub(crate) async fn get(shared: &Shared, key: &Key, headers: &HeaderMap) -> Resp
     };
     metrics.hits.add(1);
     let sha256 = object.sha256();
-    let mut response = Response::new(Body::object(object.read(part)));
+    let body = match Body::download(object.read(part), share).await {
+        Ok(body) => body,
+        Err(busy) => return overloaded(busy),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     put(&mut response, CONTENT_TYPE, "application/octet-stream");
     put(&mut response, ETAG, &etag);

@@ -36,7 +36,7 @@ pub use auth::{AuthSettings, ConfiguredToken, ServerSettings, SharedAlgorithm, T
 pub use credentials::Credentials;
 pub use error::Error;
 pub use server::Server;
-pub use settings::{Settings, Timeouts};
+pub use settings::{Settings, Timeouts, TransportSettings};
 pub use transport::listeners::Listeners;
 
 /// Fuzz target: no bytes may panic a parser of this crate.
@@ -46,5 +46,6 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = target::decode(&text);
     let _ = target::query(Some(&text), "account_handle");
     auth::fuzz(bytes);
+    transport::framing::fuzz(bytes);
     let _ = certificate::parse(bytes);
 }

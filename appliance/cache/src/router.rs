@@ -74,7 +74,10 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
         return not_found();
     }
     let version = &shared.settings.version;
-    let more = |text: &mut _| shared.access.write(text);
+    let more = |text: &mut _| {
+        shared.access.write(text);
+        shared.budget.write(text);
+    };
     let metrics = shared.metrics.text(version, &shared.store.status(), more);
     let mut response = text(StatusCode::OK, metrics);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -155,7 +158,8 @@ async fn service(
         ..Key::default()
     };
     if parts.method == Method::GET {
-        cas::get(shared, &key, &parts.headers).await
+        let share = shared.budget.share(&grant.project.account);
+        cas::get(shared, share, &key, &parts.headers).await
     } else {
         cas::post(shared, &key, &parts.headers, body).await
     }

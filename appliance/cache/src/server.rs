@@ -17,6 +17,7 @@ use crate::auth::Access;
 use crate::certificate::{SelfSigned, provider};
 use crate::credentials::Value;
 use crate::metrics::Metrics;
+use crate::transport::budget::Budget;
 use crate::transport::connection;
 use crate::{Credentials, Error, Listeners, Settings, notify};
 
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) access: Access,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<Metrics>,
     complaints: Mutex<Option<Instant>>,
     unsaid: AtomicU64,
@@ -113,6 +115,10 @@ impl Server {
             .map_err(|source| Error::Tls { source })?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<SelfSigned>::clone(&certificate));
+        // Sessions go on after a restart of neither side but of ours only by a full handshake: the
+        // keys of tickets live in this process.
+        tls.ticketer =
+            rustls::crypto::ring::Ticketer::new().map_err(|source| Error::Tls { source })?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut all = Vec::new();
         for (kind, sockets) in [
@@ -141,6 +147,7 @@ impl Server {
         say(&store.status(), &settings.storage);
         let shared = Shared {
             access,
+            budget: Budget::new(settings.transport.budget),
             settings,
             store,
             metrics: Arc::default(),

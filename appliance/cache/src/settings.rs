@@ -26,6 +26,29 @@ pub struct Settings {
     pub version: String,
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// How much clients may take.
+    pub transport: TransportSettings,
+}
+
+/// How much clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct TransportSettings {
+    /// Streams of one HTTP/2 connection at a time.
+    pub streams: u32,
+    /// Requests over one connection, which then ends well.
+    pub requests: u64,
+    /// Bytes of bodies that are in memory on their way to clients.
+    pub budget: u64,
+}
+
+impl Default for TransportSettings {
+    fn default() -> Self {
+        Self {
+            streams: 512,
+            requests: 10_000,
+            budget: 256 << 20,
+        }
+    }
 }
 
 /// How long clients may take.

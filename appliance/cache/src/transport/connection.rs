@@ -5,19 +5,24 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Response;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::Activity;
+use super::framing::Framing;
+use crate::body::Body;
 use crate::router;
 use crate::server::{Listener, Shared};
 
@@ -33,6 +38,29 @@ pub(crate) struct Connection {
     pub(crate) peer: IpAddr,
     /// What happens on it.
     pub(crate) activity: Arc<Activity>,
+    requests: AtomicU64,
+    /// It ends with the request that is answered next.
+    closing: AtomicBool,
+    /// It had as many requests as it may have.
+    worn: Notify,
+}
+
+impl Connection {
+    /// Counts a request; after the last one the connection ends well.
+    fn count(&self, most: u64) {
+        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= most {
+            self.closing.store(true, Ordering::Relaxed);
+            self.worn.notify_one();
+        }
+    }
+
+    /// Says in a response of HTTP/1 that no other will follow.
+    fn mark(&self, response: &mut Response<Body>) {
+        if self.closing.load(Ordering::Relaxed) {
+            let headers = response.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }
 
 /// Serves a connection until its end; `stop` turns true when the service stops.
@@ -52,6 +80,9 @@ pub(crate) async fn serve(
             listener,
             peer,
             activity: Arc::new(Activity::new(&shared.settings.timeouts)),
+            requests: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            worn: Notify::new(),
         })
     };
     if listener != Listener::Https {
@@ -85,12 +116,19 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let watched = Watched {
         stream,
         activity: Arc::clone(&activity),
+        framing: Framing::default(),
+        broken: false,
     };
     let service = service_fn(|request| {
+        connection.count(shared.settings.transport.requests);
         let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
-        async { Ok::<_, Infallible>(answer.await) }
+        async {
+            let mut response = answer.await;
+            connection.mark(&mut response);
+            Ok::<_, Infallible>(response)
+        }
     });
-    let connection = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         // Ours: hyper's also ends connections that are idle.
         .header_read_timeout(None)
@@ -98,7 +136,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_header_size(16 * 1024)
         .max_buf_size(128 * 1024)
         .serve_connection(TokioIo::new(watched), service);
-    until_end(connection, &activity, stop).await;
+    until_end(served, &connection, false, stop).await;
 }
 
 async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -107,14 +145,16 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
     stop: watch::Receiver<bool>,
 ) {
-    let activity = Arc::clone(&connection.activity);
     let service = service_fn(|request| {
+        connection.count(shared.settings.transport.requests);
         let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(shared.settings.transport.streams)
+        // What of a stream waits for the socket; permits go with it.
+        .max_send_buf_size(64 * 1024)
         // Against floods of streams that are reset at once.
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(1024)
@@ -124,7 +164,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
-    until_end(connection, &activity, stop).await;
+    until_end(served, &connection, true, stop).await;
 }
 
 /// Waits until the service stops.
@@ -134,17 +174,22 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Runs a connection until its end, its time-out, or the stop of the service.
-async fn until_end<C>(connection: C, activity: &Activity, mut stop: watch::Receiver<bool>)
-where
+async fn until_end<C>(
+    served: C,
+    connection: &Connection,
+    http2: bool,
+    mut stop: watch::Receiver<bool>,
+) where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
-    let mut connection = pin!(connection);
-    let mut stopping = false;
+    let activity = &connection.activity;
+    let mut served = pin!(served);
+    let (mut stopping, mut worn) = (false, false);
     loop {
         let deadline = activity.deadline();
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = served.as_mut() => {
                 if let Err(error) = ended {
                     log::debug!("connection: {error}");
                 }
@@ -152,24 +197,38 @@ where
             }
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
-                connection.as_mut().graceful_shutdown();
+                connection.closing.store(true, Ordering::Relaxed);
+                // Over HTTP/1 a request may be on its way already: the next one is answered, with
+                // the word that it was the last.
+                if http2 {
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+            () = connection.worn.notified(), if !worn => {
+                worn = true;
+                if http2 {
+                    served.as_mut().graceful_shutdown();
+                }
             }
             () = tokio::time::sleep_until(deadline) => {
                 if activity.deadline() > deadline {
                     continue;
                 }
-                connection.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(FAREWELL, connection.as_mut()).await;
+                served.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(FAREWELL, served.as_mut()).await;
                 return;
             }
         }
     }
 }
 
-/// A stream that tells the activity when bytes come.
+/// A stream of HTTP/1 that tells the activity when bytes come, and lets nothing through that could
+/// be read in two ways.
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    framing: Framing,
+    broken: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -178,10 +237,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.broken {
+            // The end: what comes now is nobody's request.
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.activity.bytes();
+            if let Err(at) = self.framing.look(&buffer.filled()[before..]) {
+                self.broken = true;
+                // No part of a head, a chunk's size or a trailer: the parser answers 400 and ends.
+                buffer.set_filled(before + at);
+                buffer.put_slice(b"\0");
+            }
         }
         read
     }
