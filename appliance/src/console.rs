@@ -95,6 +95,10 @@ impl Watch {
             addresses: addresses().unwrap_or_default(),
             fingerprint: hostkey::public(root).map(|key| fingerprint(&key)),
             service: self.service.clone(),
+            secrets: files::read(&root.path(secrets::fetcher::STATUS))
+                .ok()
+                .flatten()
+                .and_then(|text| serde_json::from_slice(&text).ok()),
         }
     }
 }

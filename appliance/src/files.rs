@@ -45,10 +45,14 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// A credential of this unit. `None`: it was given none.
+/// A credential of this unit. `None`: it was given none, or an empty one, as those are that the
+/// fetcher of secrets has no value for.
 pub(crate) fn credential(name: &str) -> anyhow::Result<Option<Vec<u8>>> {
     match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(folder) => read(&Path::new(&folder).join(name)),
+        Some(folder) => {
+            let value = read(&Path::new(&folder).join(name))?;
+            Ok(value.filter(|value| !value.is_empty()))
+        }
         None => Ok(None),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use secrets::fetcher::Status as Secrets;
 use serde::Deserialize;
 use slots::{BootReport, StateStatus};
 
@@ -25,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) fingerprint: Option<String>,
     /// Answer of the service to `/up`, or why there is none; `None`: not asked yet.
     pub(crate) service: Option<Result<u16, String>>,
+    /// What the fetcher of secrets says; `None`: there is none, or it has not begun.
+    pub(crate) secrets: Option<Secrets>,
 }
 
 /// `/run/larder/cas.json`: what came of mounting `/cas`.
@@ -71,6 +74,9 @@ impl Facts {
         ] {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {name:<10} {}", printable(&value));
+        }
+        if let Some(secrets) = self.secrets.as_ref().filter(|all| !all.secrets.is_empty()) {
+            let _ = writeln!(text, "  {:<10} {}", "secrets", printable(&words(secrets)));
         }
         for message in self.messages() {
             let _ = writeln!(text, "\n  ! {}", printable(message));
@@ -165,6 +171,29 @@ impl Facts {
     }
 }
 
+/// How many secrets there are, and what is wrong with the first that is not.
+fn words(secrets: &Secrets) -> String {
+    let all = secrets.secrets.len();
+    let mut bad = secrets.bad();
+    let Some(first) = bad.next() else {
+        return format!("{all} fetched");
+    };
+    let others = bad.count();
+    let why = match &first.message {
+        Some(message) => format!(": {message}"),
+        None => String::new(),
+    };
+    let more = match others {
+        0 => String::new(),
+        others => format!(", as are {others} more"),
+    };
+    let good = all - 1 - others;
+    format!(
+        "{good} of {all} fetched; {} {}{more}{why}",
+        first.name, first.state
+    )
+}
+
 fn environment(environment: config::Environment) -> &'static str {
     match environment {
         config::Environment::Production => "production",
@@ -190,6 +219,8 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use secrets::fetcher::SecretStatus;
+
     use super::*;
 
     fn healthy() -> Facts {
@@ -220,6 +251,7 @@ mod tests {
             ],
             fingerprint: Some("SHA256:abc".into()),
             service: Some(Ok(200)),
+            secrets: None,
         }
     }
 
@@ -242,6 +274,30 @@ mod tests {
             ..Cas::default()
         });
         degraded.service = Some(Ok(503));
+        let secret = |name: &str, state: &str, message: Option<&str>| SecretStatus {
+            name: name.into(),
+            reference: format!("op://cache/service/{name}"),
+            provider: "1Password Connect".into(),
+            state: state.into(),
+            age: None,
+            required: false,
+            error: None,
+            message: message.map(Into::into),
+        };
+        degraded.secrets = Some(Secrets {
+            time: 0,
+            secrets: vec![
+                secret(
+                    "jwt-secret",
+                    "missing",
+                    Some("connect.example: the token is refused"),
+                ),
+                secret("loki-url", "fresh", None),
+                secret("loki-password", "missing", None),
+            ],
+            providers: Vec::new(),
+            served: Default::default(),
+        });
         insta::assert_snapshot!("degraded", degraded.text());
         insta::assert_snapshot!("empty", Facts::default().text());
     }

@@ -15,6 +15,7 @@ use config::Config;
 use packages::{Cache, Fetcher, Lock, News, Role};
 
 use crate::lock;
+use crate::rootfs::secrets::{UNITS, manifest_of, unit_file};
 use crate::terminal::Terminal;
 
 pub use report::{Kernel, Locked, Problem, Report, Secrets};
@@ -132,15 +133,24 @@ pub fn check(args: &CheckArgs, fetcher: &Fetcher, now: u64) -> Result<Report> {
 
 /// Looks at the manifest of secrets, if there is one.
 fn secrets(args: &CheckArgs, report: &mut Report) {
-    let beside = || {
-        let path = args.configs.join("../secrets/manifest.toml");
-        path.exists().then_some(path)
-    };
-    let Some(path) = args.secrets.clone().or_else(beside) else {
+    let manifest = args.secrets.clone();
+    let Some(path) = manifest.or_else(|| manifest_of(&args.configs)) else {
         return;
     };
     match secrets::manifest::Manifest::load(&path) {
         Ok(manifest) => {
+            // Those of the overlay: `build` looks at those of packages too, which it unpacks.
+            let exists = |unit: &str| {
+                let file = unit_file(unit);
+                let mut folders = UNITS.iter();
+                folders.any(|folder| args.configs.join(format!("root{folder}/{file}")).exists())
+            };
+            if let Err(problems) = manifest.check_consumers(exists) {
+                let problems = problems.iter();
+                report
+                    .problems
+                    .extend(problems.map(|problem| Problem::plain(&path, problem)));
+            }
             report.secrets = Some(Secrets {
                 count: manifest.secrets.len(),
                 privileges: manifest

@@ -15,6 +15,18 @@ pub(crate) fn host(configs: &Path, name: &str) -> Result<config::Host> {
     find(&fleet, configs, name).cloned()
 }
 
+/// The full name of a host.
+///
+/// # Errors
+/// As [`host`].
+pub(crate) fn name(configs: &Path, name: &str) -> Result<String> {
+    let fleet = Fleet::load(configs)
+        .with_context(|| format!("cannot use {} (see --configs)", path(configs).display()))?;
+    let entry = find(&fleet, configs, name)?;
+    let domain = entry.domain.as_ref().unwrap_or(&fleet.domain);
+    Ok(format!("{name}.{domain}"))
+}
+
 /// The entry of `name` in a fleet that was loaded from `configs`.
 ///
 /// # Errors

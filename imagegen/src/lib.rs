@@ -17,4 +17,5 @@ mod size;
 pub mod terminal;
 #[cfg(test)]
 mod testing;
+pub mod token;
 pub mod verify;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use imagegen::{build, check, diff, flash, inspect, lock, run, verify};
+use imagegen::{build, check, diff, flash, inspect, lock, run, token, verify};
 
 /// Builds, checks, looks into, boots and writes disk images of Larder cache servers.
 ///
@@ -31,6 +31,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Run(run::RunArgs),
     Flash(flash::FlashArgs),
+    Secrets(token::SecretsArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Flash(args) => flash::run(args),
+        Command::Secrets(args) => token::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
     };

@@ -93,9 +93,24 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 2222, value_name = "PORT")]
     pub ssh_port: u16,
 
+    /// Give the machine a system credential, by SMBIOS: its token (larder.secrets-token), or a value
+    /// in place of a secret of the manifest; the file must be its owner's alone
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_secret)]
+    pub secret: Vec<(String, PathBuf)>,
+
     /// Put an artifact, get it back, log in once, then end: exit status 0 means that it serves
     #[arg(long)]
     pub check: bool,
+}
+
+/// `NAME=FILE` of `--secret`.
+fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.into(), file.into()))
+        }
+        _ => Err("it is NAME=FILE, such as larder.secrets-token=token.txt".into()),
+    }
 }
 
 /// Runs the machine until it ends, Ctrl-C is pressed, or the check is through.
@@ -133,6 +148,11 @@ pub fn run(args: RunArgs) -> Result<()> {
         .credential(Credential::smbios("larder.ssh-key", access.public_key()))
         .credential(Credential::smbios("larder.cache-token", access.token()))
         .serial_log(access.fresh_log()?);
+    for (name, file) in &args.secret {
+        let value = crate::token::of_file(file).with_context(|| format!("--secret {name}"))?;
+        // A file's last line ends; what it holds does not.
+        machine = machine.credential(Credential::smbios(name.as_str(), value.trim_ascii_end()));
+    }
     if args.direct {
         machine = machine.kernel(direct::kernel(&args.image, &folder)?);
     } else {

@@ -13,8 +13,8 @@ const UNITS: &str = "\
 -.mount boot.mount cas.mount dbus-broker.service dbus.socket dev-zram0.swap etc-machine\\x2did.mount \
 fstrim.timer larder-cache-http.socket larder-cache-https.socket larder-cache-metrics.socket \
 larder-cache.service larder-cas.service larder-console.service larder-esp.service \
-larder-health.service larder-hostkey.service larder-identity.service larder-shipper.service \
-modprobe@efi_pstore.service \
+larder-health.service larder-hostkey.service larder-identity.service larder-refresh.socket \
+larder-secrets.service larder-secrets.socket larder-shipper.service modprobe@efi_pstore.service \
 nftables.service run-lock.mount ssh.service systemd-journal-flush.service \
 systemd-journald-dev-log.socket systemd-journald.service systemd-journald.socket \
 systemd-logind.service systemd-networkd-persistent-storage.service systemd-networkd.service \

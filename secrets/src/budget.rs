@@ -4,6 +4,7 @@
 //! `{"tokens":…,"at":…}`: requests left at a time in seconds since 1970.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Budget {
     path: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Requests since the process began.
+    taken: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -54,7 +57,13 @@ impl Budget {
             path,
             clock,
             state: Mutex::new(state),
+            taken: AtomicU64::new(0),
         }
+    }
+
+    /// Requests that were sent since the process began.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Requests that may be sent now.
@@ -99,18 +108,28 @@ impl Budget {
                 FetchError::new(Class::Local, what).at(path.display())
             })?;
         }
+        self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
 
 fn read(path: &Path) -> Option<State> {
-    let state: State = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    parse(&std::fs::read(path).ok()?)
+}
+
+fn parse(text: &[u8]) -> Option<State> {
+    let state: State = serde_json::from_slice(text).ok()?;
     (state.tokens.is_finite() && state.at.is_finite()).then_some(state)
 }
 
 fn write(path: &Path, state: &State) -> std::io::Result<()> {
     let text = serde_json::to_vec(state)?;
     replace(path, &text)
+}
+
+/// Fuzz target: no bytes may panic what reads the file.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = parse(bytes);
 }
 
 /// Sends requests as long as the budget lasts.

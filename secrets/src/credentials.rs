@@ -37,6 +37,14 @@ pub struct Folders {
     pub sealer: Arc<dyn Sealer>,
 }
 
+impl Folders {
+    /// Whether there is a credential by this name, readable or not.
+    pub fn has(&self, name: &str) -> bool {
+        let mut folders = self.plain.iter().chain(&self.sealed);
+        folders.any(|folder| folder.join(name).exists())
+    }
+}
+
 impl Credentials for Folders {
     fn read<'a>(&'a self, name: &'a str) -> Pending<'a, Result<Secret, FetchError>> {
         Box::pin(async move {

@@ -35,6 +35,8 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = transport::Origin::parse(&text);
     let _ = lastgood::parse(bytes);
     let _ = refresh::Question::parse(&text);
+    let _ = serde_json::from_slice::<refresh::Fingerprints>(bytes);
+    budget::fuzz(bytes);
     socket::fuzz(bytes);
     provider::fuzz(bytes);
 }

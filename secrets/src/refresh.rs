@@ -6,7 +6,7 @@
 //! | question | answers |
 //! |---|---|
 //! | `get CREDENTIAL` | `value LENGTH`, `absent`, `unavailable CLASS`, `denied` |
-//! | `status` (root and the shipper) | `status LENGTH` and JSON ([`crate::fetcher::Status`]), `denied` |
+//! | `status` (root) | `status LENGTH` and JSON ([`crate::fetcher::Status`]), `denied` |
 //! | `watch` (the shipper) | `denied`, or from then on `fingerprints LENGTH` and JSON ([`Fingerprints`]) at once and whenever there are new ones |
 //! | `acknowledge NUMBER` (after `watch`) | none |
 //!
@@ -119,7 +119,8 @@ impl Client {
         match UnixStream::connect(path).await {
             Ok(stream) => Ok(Self {
                 path: name,
-                stream: BufReader::new(stream),
+                // A larger buffer would keep a copy of what passes through it.
+                stream: BufReader::with_capacity(1, stream),
             }),
             Err(source) => Err(RefreshError::Socket { path: name, source }),
         }
@@ -141,7 +142,7 @@ impl Client {
         }
     }
 
-    /// How all secrets are; root and the shipper only.
+    /// How all secrets are; root only.
     pub async fn status(&mut self) -> Result<Status, RefreshError> {
         self.ask("status").await?;
         let line = self.line().await?;

@@ -3,8 +3,10 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use secrets::Secret;
 use secrets::refresh::{Client, Current};
 use zeroize::Zeroizing;
 
@@ -22,8 +24,8 @@ pub struct Credentials {
     pub socket: Option<PathBuf>,
 }
 
-/// A value, which is wiped when it is dropped.
-pub(crate) type Value = Zeroizing<Vec<u8>>;
+/// A value, in memory that is locked, in no core dump, and wiped.
+pub(crate) type Value = Arc<Secret>;
 
 impl Credentials {
     /// What the folder has. `None`: no such credential.
@@ -47,7 +49,11 @@ impl Credentials {
         let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
         std::io::Read::read_to_end(&mut file, &mut bytes)?;
         // An optional secret that is missing is handed out empty.
-        Ok((!bytes.is_empty()).then_some(bytes))
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let value = Secret::take(bytes).map_err(std::io::Error::other)?;
+        Ok(Some(Arc::new(value)))
     }
 
     /// What there is now: `None`, nothing new is to be had (keep what there is); `Some(None)`, the
@@ -58,7 +64,7 @@ impl Credentials {
             client.get(name).await.ok()
         };
         match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Some(Current::Value(value))) => Some(Some(Zeroizing::new(value.expose().to_vec()))),
+            Ok(Some(Current::Value(value))) => Some(Some(Arc::new(value))),
             Ok(Some(Current::Absent)) => Some(None),
             Ok(Some(Current::Unavailable(_))) => None,
             // No fetcher, or one that does not give us this: the folder is all there is.
@@ -82,11 +88,9 @@ mod tests {
         assert!(matches!(credentials.current("jwt-keys").await, Some(None)));
         std::fs::write(folder.path().join("jwt-keys"), "value").unwrap();
         let value = credentials.in_folder("jwt-keys").unwrap().unwrap();
-        assert_eq!(*value, b"value");
-        assert_eq!(
-            *credentials.current("jwt-keys").await.unwrap().unwrap(),
-            b"value"
-        );
+        assert_eq!(value.expose(), b"value");
+        let current = credentials.current("jwt-keys").await.unwrap().unwrap();
+        assert_eq!(current.expose(), b"value");
         std::fs::write(folder.path().join("empty"), "").unwrap();
         assert!(credentials.in_folder("empty").unwrap().is_none());
         assert!(Credentials::default().in_folder("x").unwrap().is_none());

@@ -16,6 +16,13 @@ pub(crate) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The service reads anew what may have changed; [`ready`] ends that.
+pub(crate) fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    }
+}
+
 /// How it goes, in words.
 pub(crate) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use store::{Status, Store};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use zeroize::Zeroizing;
 
 use crate::auth::Access;
 use crate::certificate::{SelfSigned, provider};
@@ -182,7 +182,10 @@ impl Server {
         }
         let shared = Arc::clone(&self.shared);
         let looking = tokio::spawn(look(Arc::clone(&shared), self.certificate));
-        let tokens = tokio::spawn(look_at_tokens(Arc::clone(&shared)));
+        let reload = signal(SignalKind::hangup())
+            .inspect_err(|error| log::warn!("cannot listen for SIGHUP: {error}"))
+            .ok();
+        let tokens = tokio::spawn(look_at_tokens(Arc::clone(&shared), reload));
         let watchdog = tokio::spawn(notify::watchdog());
         notify::ready(&in_words(&shared));
         log::info!("{}", in_words(&shared));
@@ -253,7 +256,6 @@ impl Accept {
 }
 
 /// The keys of JWTs as they were read last.
-#[derive(Debug, PartialEq)]
 struct Keys {
     secret: Option<Value>,
     bundle: Option<Value>,
@@ -284,29 +286,53 @@ impl Keys {
         }
     }
 
+    fn same(&self, other: &Self) -> bool {
+        let same = |a: &Option<Value>, b: &Option<Value>| match (a, b) {
+            (Some(a), Some(b)) => a.same(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same(&self.secret, &other.secret) && same(&self.bundle, &other.bundle)
+    }
+
     fn give(&self, access: &Access) -> Result<(), String> {
-        let bytes = |value: &Option<Value>| value.as_ref().map(|value| value.to_vec());
-        let (secret, bundle) = (bytes(&self.secret).map(Zeroizing::new), bytes(&self.bundle));
-        let given = access.set_keys(secret.as_ref().map(|secret| &secret[..]), bundle.as_deref());
+        let given = access.set_keys(
+            self.secret.as_ref().map(|secret| secret.expose()),
+            self.bundle.as_ref().map(|bundle| bundle.expose()),
+        );
         given.map_err(|reason| format!("credentials {JWT_SECRET} and {JWT_KEYS}: {reason}"))
     }
 }
 
-/// Looks after the keys of JWTs and the list of revoked tokens, for ever.
-async fn look_at_tokens(shared: Arc<Shared>) {
+/// Looks after the keys of JWTs and the list of revoked tokens, for ever; at once when told to reload.
+async fn look_at_tokens(shared: Arc<Shared>, mut reload: Option<Signal>) {
     let mut keys = Keys::of_folder(&shared.settings.credentials);
     let mut looked: Option<Instant> = None;
     loop {
         let looking = Arc::clone(&shared);
         // One look at a file; it may be on a slow disk.
         let _ = tokio::task::spawn_blocking(move || looking.access.look()).await;
-        tokio::time::sleep(LOOK_AT_REVOKED).await;
-        if looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_KEYS) {
+        let told = async {
+            match &mut reload {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let told = tokio::select! {
+            () = tokio::time::sleep(LOOK_AT_REVOKED) => false,
+            _ = told => true,
+        };
+        if !told && looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_KEYS) {
             continue;
+        }
+        if told {
+            notify::reloading();
         }
         looked = Some(Instant::now());
         let renewed = keys.renewed(&shared.settings.credentials).await;
-        if renewed == keys {
+        if told {
+            notify::ready(&in_words(&shared));
+        }
+        if renewed.same(&keys) {
             continue;
         }
         match renewed.give(&shared.access) {

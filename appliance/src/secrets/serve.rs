@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use sd_notify::NotifyState;
 use secrets::clock::{Clock, System};
 use secrets::credentials::{Credentials, Folders, SEALED, SYSTEM};
-use secrets::fetcher::{Environment, Fetcher, Patience, Systemctl, sources};
+use secrets::fetcher::{Environment, Fetcher, Patience, Status, Systemctl, sources};
 use secrets::manifest::Manifest;
 use secrets::seal::SystemdCreds;
 use secrets::socket::{Cgroup, CredentialServer, RefreshServer};
@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// Make the sockets secrets.sock and refresh.sock here, instead of systemd
     #[arg(long, value_name = "DIR")]
     sockets: Option<PathBuf>,
+    /// Longest wait for a synchronised clock before the first request, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, hide = true)]
+    clock: u64,
 }
 
 /// The two sockets.
@@ -65,7 +68,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the service")?;
-    runtime.block_on(serve(manifest, &state, sockets))?;
+    let synchronised = Synchronised {
+        patience: Duration::from_secs(arguments.clock),
+        ..Synchronised::default()
+    };
+    runtime.block_on(serve(manifest, &state, synchronised, sockets))?;
     // Requests on their way are of no use any more.
     runtime.shutdown_background();
     Ok(())
@@ -120,11 +127,16 @@ impl Sockets {
     }
 }
 
-async fn serve(manifest: Manifest, state: &Path, sockets: Sockets) -> anyhow::Result<()> {
+async fn serve(
+    manifest: Manifest,
+    state: &Path,
+    synchronised: Synchronised,
+    sockets: Sockets,
+) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut reload = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    let fetcher = fetcher(manifest, state).await?;
+    let fetcher = fetcher(manifest, state, &synchronised).await?;
 
     let origins = Arc::new(Cgroup::default());
     let user = rustix::process::getuid().as_raw();
@@ -176,25 +188,27 @@ async fn serve(manifest: Manifest, state: &Path, sockets: Sockets) -> anyhow::Re
     Ok(())
 }
 
-async fn fetcher(manifest: Manifest, state: &Path) -> anyhow::Result<Fetcher> {
+async fn fetcher(
+    mut manifest: Manifest,
+    state: &Path,
+    synchronised: &Synchronised,
+) -> anyhow::Result<Fetcher> {
     let sealer = Arc::new(SystemdCreds::new());
     let mut plain: Vec<PathBuf> = Vec::new();
     plain.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into));
     plain.push(SYSTEM.into());
-    let credentials: Arc<dyn Credentials> = Arc::new(Folders {
+    let folders = Folders {
         plain,
         sealed: SEALED.map(Into::into).into(),
         sealer: sealer.clone(),
-    });
+    };
+    for name in manifest.prefer_machine(|name| folders.has(name)) {
+        log::info!("{name}: a system credential of the machine takes its place");
+    }
+    let credentials: Arc<dyn Credentials> = Arc::new(folders);
     let clock: Arc<dyn Clock> = Arc::new(System);
     let environment = Environment {
-        sources: sources(
-            &manifest,
-            state,
-            &credentials,
-            &clock,
-            &Synchronised::default(),
-        ),
+        sources: sources(&manifest, state, &credentials, &clock, synchronised),
         clock,
         last_good: Some(LastGood::new(state.into(), sealer)),
         units: Arc::new(Systemctl),
@@ -208,12 +222,31 @@ fn invocation(unit: &str) -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
+/// Writes the status for those who may not ask: console and shipper. There is no value in it.
+fn write_status(status: &Status) -> anyhow::Result<()> {
+    // Started by hand, there is no place for it.
+    let Some(folder) = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from) else {
+        return Ok(());
+    };
+    let (path, new) = (folder.join("status.json"), folder.join("status.json.new"));
+    let write = || {
+        std::fs::write(&new, serde_json::to_vec(status)?)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&new, &path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Keeps the status of the service up to date; never returns.
 async fn report(fetcher: &Fetcher) {
     let mut changes = fetcher.changes();
     let mut told = String::new();
     loop {
-        let summary = fetcher.status().summary();
+        let status = fetcher.status();
+        if let Err(error) = write_status(&status) {
+            log::warn!("{error:#}");
+        }
+        let summary = status.summary();
         if summary != told {
             log::info!("{summary}");
             tell(&[NotifyState::Status(&summary)]);

@@ -92,10 +92,13 @@ mod tests {
         broken.error = Some(Class::Missing);
         broken.message = Some("op://cache/Service/loki-password: no such field (missing)".into());
         let status = Status {
+            time: 1_800_000_000,
+            served: Default::default(),
             secrets: vec![secret("jwt", "last-known-good", Some(4000)), broken],
             providers: vec![ProviderStatus {
                 provider: "1Password Connect".into(),
                 budget: 599,
+                requests: 1,
             }],
         };
         insta::assert_snapshot!(table(&status));

@@ -1,21 +1,18 @@
-//! What the service learns from the fetcher of secrets: what to blot out of logs, credentials that
-//! have changed, and how all secrets are, for metrics.
+//! What the service learns from the fetcher of secrets: what to blot out of logs, and credentials
+//! that have changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrets::Secret;
 use secrets::refresh::{Client, Current, RefreshError, SOCKET};
 use shipper::Service;
 use shipper::http::Value;
-use shipper::metrics::SecretState;
 
 /// Time between two tries to reach the fetcher.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Time between two looks at how secrets are.
-const LOOK: Duration = Duration::from_secs(60);
 /// Longest wait for a value: the fetcher hands out none before all logs are read with its
 /// fingerprints, and waits for its provider.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,32 +123,6 @@ async fn watch(service: &Service) -> Result<(), RefreshError> {
         service.blot(&known.key, &known.fingerprints);
         client.acknowledge(known.number).await?;
     }
-}
-
-/// Keeps `states` up to date; never returns.
-pub(super) async fn observe(states: Arc<Mutex<Vec<SecretState>>>) {
-    loop {
-        if is_there() {
-            // A fetcher that does not answer says nothing of its secrets; others tell that it hangs.
-            let new = match tokio::time::timeout(PATIENCE, status()).await {
-                Ok(Ok(states)) => states,
-                Ok(Err(_)) | Err(_) => Vec::new(),
-            };
-            *states.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-async fn status() -> Result<Vec<SecretState>, RefreshError> {
-    let mut client = Client::connect(Path::new(SOCKET)).await?;
-    let status = client.status().await?;
-    let states = status.secrets.into_iter().map(|secret| SecretState {
-        name: secret.name,
-        state: secret.state,
-        age: secret.age,
-    });
-    Ok(states.collect())
 }
 
 #[cfg(test)]

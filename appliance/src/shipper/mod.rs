@@ -5,7 +5,6 @@ mod settings;
 mod status;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -59,6 +58,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             let mut sink = shipper::metrics::TextSink::default();
             Host::default().collect(&mut sink);
             Units::default().collect(&mut sink);
+            shipper::metrics::Secrets::default().collect(&mut sink);
             print!("{}", sink.text);
             Ok(())
         }
@@ -74,15 +74,7 @@ fn serve(arguments: &Run) -> anyhow::Result<()> {
     std::fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
     let config = config::Shipper::load(&arguments.config)?;
     let credentials = Credentials::of_unit();
-    let secrets = Arc::default();
-    let settings = settings::settings(
-        arguments,
-        &config,
-        &Root::default(),
-        &state,
-        &credentials,
-        Arc::clone(&secrets),
-    )?;
+    let settings = settings::settings(arguments, &config, &Root::default(), &state, &credentials)?;
     let stop = Stop::default();
     let service = Service::start(settings, stop.clone()).context("cannot start the threads")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +87,6 @@ fn serve(arguments: &Run) -> anyhow::Result<()> {
             () = reloads(&service, &config, credentials, &reload) => Ok(()),
             // Beside the others: a value is only handed out once its fingerprint has come here.
             () = fetched::blot(&service) => Ok(()),
-            () = fetched::observe(secrets) => Ok(()),
         }
     });
     stop.stop();

@@ -1,7 +1,7 @@
 //! From configuration, credentials and identity to what the service is told.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -10,7 +10,7 @@ use shipper::counters::{LogCounters, MetricCounters};
 use shipper::http::{Client, ClientSettings, Credentials as Access, headers};
 use shipper::journal::Place;
 use shipper::logs::Labels;
-use shipper::metrics::{Group, Host, Own, SecretState, Source, Target, Units};
+use shipper::metrics::{Group, Host, Own, Source, Target, Units};
 use shipper::{LogSource, Receivers, Settings};
 
 use super::Run;
@@ -30,7 +30,6 @@ pub(super) fn settings(
     root: &Root,
     state: &Path,
     credentials: &Credentials,
-    secrets: Arc<Mutex<Vec<SecretState>>>,
 ) -> anyhow::Result<Settings> {
     let identity = Identity::read(root).unwrap_or_else(|error| {
         log::warn!("{error:#}; shipping under the kernel's host name");
@@ -45,7 +44,6 @@ pub(super) fn settings(
     let logs = sources(arguments, config, &identity, &instance);
     let counters = Arc::new(MetricCounters::default());
     let own = Own {
-        secrets,
         logs: logs
             .iter()
             .map(|log| (log.name.clone(), Arc::clone(&log.counters)))

@@ -38,6 +38,10 @@ pub struct BuildArgs {
     #[arg(long, default_value = "configs", value_name = "DIR")]
     pub configs: PathBuf,
 
+    /// The manifest of secrets [default: secrets/manifest.toml beside the folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub secrets: Option<PathBuf>,
+
     /// Folder for what is built
     #[arg(long, default_value = "build", value_name = "DIR")]
     pub out: PathBuf,

@@ -102,11 +102,16 @@ pub(super) fn gather(
     let initrd_modules: Vec<_> = kernel.initrd.clone();
     let (linux_image, uname) = (kernel.image.clone(), kernel.release.clone());
     let stage1 = &binaries.stage1;
+    let secrets = args
+        .secrets
+        .clone()
+        .or_else(|| rootfs::secrets::manifest_of(&args.configs));
     let (root, initrd) = std::thread::scope(|scope| {
         let initrd = scope.spawn(|| initramfs::pack(stage1, &initrd_modules, clock));
         let root = rootfs::assemble(rootfs::Sources {
             config,
             configs: &args.configs,
+            secrets: secrets.as_deref(),
             packages: unpacked.packages,
             kernel,
             binaries: vec![("/usr/bin/appliance".into(), binaries.appliance.clone())],

@@ -20,6 +20,7 @@ mod identity;
 mod modules;
 mod overlay;
 mod scripts;
+pub(crate) mod secrets;
 mod state;
 mod status;
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub struct Sources<'a> {
     pub config: &'a config::Config,
     /// The folder `configs/`.
     pub configs: &'a std::path::Path,
+    /// The manifest of secrets, if there is one.
+    pub secrets: Option<&'a std::path::Path>,
     /// Unpacked packages in the lock's order.
     pub packages: Vec<Package>,
     /// The kernel's modules and what they need.
@@ -172,6 +175,7 @@ pub fn assemble(sources: Sources<'_>) -> Result<Tree> {
     identity::apply(&mut root, sources.configs, &sources.build)?;
     accounts::apply(&mut root, &config.system)?;
     units::apply(&mut root, &config.image.units)?;
+    secrets::apply(&mut root, sources.secrets)?;
     state::apply(&mut root)?;
     status::apply(&mut root, &controls)?;
     trim::apply(&mut root, &config::trim::Rules::new(&config.image.trim)?)?;

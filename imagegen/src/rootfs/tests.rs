@@ -144,6 +144,7 @@ fn build(change: impl FnOnce(&mut Vec<Package>, &mut config::Config)) -> Result<
     assemble(Sources {
         config: &config,
         configs: &configs(),
+        secrets: None,
         packages,
         kernel: kernel(),
         binaries: vec![("/usr/bin/appliance".into(), "\x7fELF".into())],

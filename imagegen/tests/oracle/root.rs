@@ -63,6 +63,7 @@ pub(crate) fn assemble(trim: Trim) -> Tree {
     rootfs::assemble(rootfs::Sources {
         config: &config,
         configs: &configs(),
+        secrets: None,
         packages: unpacked.packages,
         kernel: unpacked.kernel,
         // What it does plays no part here, that it can be started does.

@@ -13,7 +13,7 @@ const EXPOSURE: &[(&str, f64)] = &[
     ("larder-health", 3.0),
     ("larder-esp", 4.5),
     ("larder-cas", 5.0),
-    ("larder-secrets", 3.0),
+    ("larder-secrets", 2.0),
     ("larder-shipper", 2.0),
 ];
 

@@ -11,7 +11,7 @@ pub mod service_account;
 pub mod vault;
 
 pub use library::{Field, Kind, Library, Shelf};
-pub use server::{Answer, Certificate, Received, Server, Toxic};
+pub use server::{Answer, Certificate, FOR_GUESTS, Received, Server, Toxic};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

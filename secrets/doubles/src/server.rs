@@ -76,12 +76,15 @@ pub enum Toxic {
     Body(Vec<u8>),
 }
 
+/// Where guests of QEMU reach a server of the host, by a forward of their network.
+pub const FOR_GUESTS: &str = "10.0.3.100";
+
 /// Which certificate the server shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Certificate {
     /// None: it speaks plain HTTP.
     Plain,
-    /// One for localhost and 127.0.0.1 by the authority of [`Server::authority`].
+    /// One for localhost, 127.0.0.1 and [`FOR_GUESTS`] by the authority of [`Server::authority`].
     Good,
     /// By that authority, for another name.
     WrongName,
@@ -205,7 +208,7 @@ fn tls(certificate: Certificate) -> (String, Option<TlsAcceptor>) {
     };
     let names: &[&str] = match certificate {
         Certificate::WrongName => &["elsewhere.example"],
-        _ => &["localhost", "127.0.0.1"],
+        _ => &["localhost", "127.0.0.1", FOR_GUESTS],
     };
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let key = rcgen::KeyPair::generate().expect("a key");

@@ -115,7 +115,13 @@ impl ServiceAccount {
 
     /// The token of the account (`ops_…`), for this server.
     pub fn token(&self) -> String {
-        let fields = self.token_fields();
+        self.token_at(&self.server.url())
+    }
+
+    /// The same for whoever reaches this server under another address, such as `https://host:8443`.
+    pub fn token_at(&self, address: &str) -> String {
+        let mut fields = self.token_fields();
+        fields["signInAddress"] = address.into();
         format!("ops_{}", encode(fields.to_string()))
     }
 

@@ -30,7 +30,7 @@ use crate::secret::Secret;
 pub use blotting::{Blotting, Watcher};
 pub use rotation::{Systemctl, Units};
 pub use sources::sources;
-pub use status::{ProviderStatus, SecretStatus, Status};
+pub use status::{ProviderStatus, STATUS, SecretStatus, Status};
 
 use state::{Served, State};
 
@@ -122,6 +122,7 @@ struct Inner {
     pokes: BTreeMap<Scheme, mpsc::Sender<Poke>>,
     blotting: Blotting,
     actions: mpsc::UnboundedSender<String>,
+    served: status::Served,
 }
 
 /// What changes.
@@ -194,6 +195,7 @@ impl Fetcher {
             pokes,
             blotting: Blotting::new()?,
             actions,
+            served: status::Served::default(),
         });
         for (scheme, source, pokes) in workers {
             worker::start(Arc::downgrade(&inner), scheme, source, pokes);
@@ -228,6 +230,12 @@ impl Fetcher {
     /// What a unit gets as a credential at its start. `start` names the start (systemd's invocation
     /// id), so that a unit that asks several times within one is given the same time and answers.
     pub async fn serve(&self, consumer: &Consumer, start: Option<&str>) -> Reply {
+        let reply = self.answer(consumer, start).await;
+        self.0.served.count(&reply);
+        reply
+    }
+
+    async fn answer(&self, consumer: &Consumer, start: Option<&str>) -> Reply {
         let Some((name, entry)) = self.0.manifest.find(consumer) else {
             return Reply::Denied;
         };

@@ -1,17 +1,28 @@
 //! What people see of the fetcher: never a value.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::{Deserialize, Serialize};
 
-use super::Fetcher;
+use super::{Fetcher, Reply};
 use crate::error::Class;
+
+/// Where the service leaves its status as JSON for everybody to read.
+pub const STATUS: &str = "/run/larder-secrets/status.json";
 
 /// How all is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    /// When it was so, in seconds since 1970.
+    pub time: u64,
     /// The secrets, by name.
     pub secrets: Vec<SecretStatus>,
     /// The providers that are asked over the network.
     pub providers: Vec<ProviderStatus>,
+    /// How often credentials were asked for, by what came of it: `value`, `absent`, `failed` (the unit
+    /// was made to fail), `denied`.
+    pub served: BTreeMap<String, u64>,
 }
 
 /// How a secret is.
@@ -42,9 +53,41 @@ pub struct ProviderStatus {
     pub provider: String,
     /// Requests that it may be sent now.
     pub budget: u64,
+    /// Requests that it was sent since the service started.
+    pub requests: u64,
+}
+
+/// Counts replies.
+#[derive(Debug, Default)]
+pub(super) struct Served([AtomicU64; 4]);
+
+/// Their names, in the order of [`Served`].
+const REPLIES: [&str; 4] = ["value", "absent", "failed", "denied"];
+
+impl Served {
+    pub(super) fn count(&self, reply: &Reply) {
+        let index = match reply {
+            Reply::Value(_) => 0,
+            Reply::Absent => 1,
+            Reply::Fail => 2,
+            Reply::Denied => 3,
+        };
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn all(&self) -> BTreeMap<String, u64> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let names = REPLIES.iter().map(|name| (*name).to_owned());
+        names.zip(counts).collect()
+    }
 }
 
 impl Fetcher {
+    /// Notes that somebody asked for what is none of theirs.
+    pub(crate) fn denied(&self) {
+        self.0.served.count(&Reply::Denied);
+    }
+
     /// How all is now.
     pub fn status(&self) -> Status {
         let now = self.0.now();
@@ -76,10 +119,15 @@ impl Fetcher {
                 age,
                 required: entry.required,
                 error: state.error.as_ref().map(|error| error.class),
-                message: state.error.as_ref().map(ToString::to_string),
+                // Without the time to the next attempt, which changes with each.
+                message: state
+                    .error
+                    .clone()
+                    .map(|error| error.after(None).to_string()),
             }
         };
         Status {
+            time: now,
             secrets: self.0.manifest.secrets.iter().map(secret).collect(),
             providers: self
                 .0
@@ -88,19 +136,24 @@ impl Fetcher {
                 .map(|(scheme, budget)| ProviderStatus {
                     provider: provider(*scheme),
                     budget: budget.left() as u64,
+                    requests: budget.taken(),
                 })
                 .collect(),
+            served: self.0.served.all(),
         }
     }
 }
 
 impl Status {
+    /// What is not as it should be.
+    pub fn bad(&self) -> impl Iterator<Item = &SecretStatus> {
+        self.secrets.iter().filter(|secret| secret.state != "fresh")
+    }
+
     /// One line: how many are as they should be, and the names of the others.
     pub fn summary(&self) -> String {
         let bad: Vec<String> = self
-            .secrets
-            .iter()
-            .filter(|secret| secret.state != "fresh")
+            .bad()
             .map(|secret| format!("{} {}", secret.name, secret.state))
             .collect();
         let good = self.secrets.len() - bad.len();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reference::{Reference, Scheme};
+use crate::reference::{CredentialReference, Reference, Scheme};
 use crate::transport::Origin;
 
 pub use privileges::Privilege;
@@ -236,25 +236,18 @@ impl Manifest {
         Some((found.0, found.1))
     }
 
-    /// Every unit that gets a secret must exist and load the credential from our socket. `loads`
-    /// gives the names of the credentials that a unit loads so. `None`: there is no such unit.
-    pub fn check_consumers(
-        &self,
-        loads: impl Fn(&str) -> Option<Vec<String>>,
-    ) -> Result<(), Vec<String>> {
+    /// Every unit that gets a secret must exist. What is wrong, a sentence each.
+    ///
+    /// # Errors
+    /// A consumer is no unit of the image.
+    pub fn check_consumers(&self, exists: impl Fn(&str) -> bool) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for (name, entry) in &self.secrets {
-            for Consumer { unit, credential } in &entry.consumers {
-                match loads(unit) {
-                    None => problems.push(format!(
+            for Consumer { unit, .. } in &entry.consumers {
+                if !exists(unit) {
+                    problems.push(format!(
                         "secret {name}: there is no unit {unit} in the image"
-                    )),
-                    Some(loaded) if !loaded.contains(credential) => problems.push(format!(
-                        "secret {name}: {unit} does not load it: it needs the line \
-                         LoadCredential={credential}:{}",
-                        crate::CREDENTIAL_SOCKET
-                    )),
-                    Some(_) => {}
+                    ));
                 }
             }
         }
@@ -263,5 +256,31 @@ impl Manifest {
         } else {
             Err(problems)
         }
+    }
+
+    /// By unit, the names of the credentials that it gets, sorted.
+    pub fn credentials(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut units: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for consumer in self.secrets.values().flat_map(|entry| &entry.consumers) {
+            let credentials = units.entry(&consumer.unit).or_default();
+            credentials.push(&consumer.credential);
+        }
+        for credentials in units.values_mut() {
+            credentials.sort_unstable();
+        }
+        units
+    }
+
+    /// A system credential that has a secret's name takes its place on that machine: whoever may give
+    /// one is trusted with all others too. The names of those that do.
+    pub fn prefer_machine(&mut self, has: impl Fn(&str) -> bool) -> Vec<&str> {
+        let mut preferred = Vec::new();
+        for (name, entry) in &mut self.secrets {
+            if let Some(own) = CredentialReference::of_name(name).filter(|_| has(name)) {
+                entry.reference = Reference::Credential(own);
+                preferred.push(name.as_str());
+            }
+        }
+        preferred
     }
 }

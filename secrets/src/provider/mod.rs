@@ -163,4 +163,5 @@ fn json<T: DeserializeOwned>(body: &[u8], doing: &str) -> Result<T, FetchError> 
 pub(crate) fn fuzz(bytes: &[u8]) {
     age::fuzz(bytes);
     onepassword::fuzz(bytes);
+    vault::fuzz(bytes);
 }

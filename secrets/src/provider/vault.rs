@@ -409,3 +409,15 @@ impl Provider for VaultServer {
         })
     }
 }
+
+/// Fuzz target: no bytes may panic what reads answers.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<Login>(bytes);
+    let _ = serde_json::from_slice::<Lookup>(bytes);
+    let _ = serde_json::from_slice::<Current>(bytes);
+    if let Ok(read) = serde_json::from_slice::<Read<'_>>(bytes) {
+        for raw in read.data.data.unwrap_or_default().values() {
+            let _ = serde_json::from_str::<SecretText>(raw.get());
+        }
+    }
+}

@@ -12,6 +12,11 @@ pub struct CredentialReference {
 }
 
 impl CredentialReference {
+    /// By name. `None`: it cannot be one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::parse(name).ok()
+    }
+
     /// Parses what follows `cred://`.
     pub(super) fn parse(rest: &str) -> Result<Self, String> {
         Ok(Self {

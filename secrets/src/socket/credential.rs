@@ -68,6 +68,7 @@ impl CredentialServer {
             }
             Err(reason) => {
                 log::warn!("a credential was asked for and denied: {reason}");
+                self.fetcher.denied();
                 // Not even the word that fails a unit: it would be a gift of 1 MiB to anybody.
                 return;
             }

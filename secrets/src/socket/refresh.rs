@@ -56,8 +56,7 @@ impl RefreshServer {
                     };
                     self.get(&mut stream, &consumer).await?;
                 }
-                // Names and states, no value: the shipper makes metrics of them.
-                Some(Question::Status) if user == self.user || unit == self.watcher => {
+                Some(Question::Status) if user == self.user => {
                     let status = serde_json::to_vec(&self.fetcher.status())?;
                     send(&mut stream, &format!("status {}", status.len()), &status).await?;
                 }
@@ -65,6 +64,7 @@ impl RefreshServer {
                     return self.watch(lines, stream, &unit).await;
                 }
                 Some(_) => {
+                    self.fetcher.denied();
                     log::warn!("refresh socket: {line:?} of user {user} in {unit:?} is denied");
                     send(&mut stream, "denied", b"").await?;
                 }
@@ -77,13 +77,15 @@ impl RefreshServer {
     async fn get(&self, stream: &mut OwnedWriteHalf, consumer: &Consumer) -> std::io::Result<()> {
         match self.fetcher.current(consumer).await {
             Ok(Reply::Value(value)) => {
-                log::info!("{consumer}: read anew");
+                // Some look every half minute.
+                log::debug!("{consumer}: read anew");
                 let head = format!("value {}", value.len());
                 send(stream, &head, value.expose()).await
             }
             Ok(Reply::Absent) => send(stream, "absent", b"").await,
             Ok(Reply::Denied | Reply::Fail) => {
-                log::warn!("{consumer}: denied: the manifest does not give it");
+                // A daemon asks for whatever it could use.
+                log::debug!("{consumer}: denied: the manifest does not give it");
                 send(stream, "denied", b"").await
             }
             Err(class) => send(stream, &format!("unavailable {class}"), b"").await,

@@ -27,6 +27,24 @@ fn no_bytes_panic_a_parser() {
         br#"{"fields":[{"designation":"password","value":"x"}],"sections":[{"name":"s","title":"t",
             "fields":[{"k":"concealed","n":"TOTP_1","t":"code","v":"x"},{"v":{"a":[1,null]}}]}]}"#
             .to_vec(),
+        // The inside of a token of a service account.
+        br#"{"signInAddress":"my.1password.com","userAuth":{"method":"SRPg-4096","alg":"PBES2g-HS256",
+            "iterations":650000,"salt":"AAAAAAAAAAAAAAAAAAAAAA"},"email":"a@1passwordserviceaccounts.com",
+            "srpX":"00","muk":{"alg":"A256GCM","ext":true,"k":"AAAA","key_ops":["decrypt"],"kty":"oct",
+            "kid":"mp"},"secretKey":"A3-ABCDEF-GHJKLM-NPQRS-TVWXY-Z2345-6789A","deviceUuid":"x"}"#
+            .to_vec(),
+        // Vault, Connect, a budget, fingerprints.
+        br#"{"data":{"data":{"k":"v","n":5},"metadata":{"version":3}},"auth":{"client_token":"s.x",
+            "lease_duration":60}}"#
+            .to_vec(),
+        br#"[{"id":"v","name":"cache","contentVersion":7,"title":"t","state":"ARCHIVED"}]"#.to_vec(),
+        br#"{"sections":[{"id":"s","label":"S"}],"fields":[{"id":"f","label":"l","section":{"id":"s"},
+            "type":"OTP","value":"x","totp":"123456"}]}"#
+            .to_vec(),
+        br#"{"tokens":12.5,"at":1800000000.25}"#.to_vec(),
+        br#"{"number":1,"key":{"base":5000000000,"secret":[0,1,2]},"fingerprints":[{"length":9,
+            "start":7,"whole":[0]}]}"#
+            .to_vec(),
         std::fs::read(data.join("key.txt")).unwrap(),
         b"a1b2c3/unit/larder-cache.service/jwt-secret".to_vec(),
         b"0::/system.slice/larder-cache.service\n".to_vec(),

@@ -105,14 +105,31 @@ fn least_privileges() {
 }
 
 #[test]
-fn consumers_must_exist_and_load() {
+fn consumers_must_exist() {
     let manifest = parse(FULL).unwrap();
-    let problems = manifest.check_consumers(|unit| match unit {
-        "larder-cache.service" => Some(vec!["jwt-secret".into(), "tls-key".into()]),
-        "larder-shipper.service" => Some(vec!["loki-password".into()]),
-        _ => None,
-    });
-    insta::assert_snapshot!(problems.unwrap_err().join("\n"));
+    let problems = manifest.check_consumers(|unit| unit != "other@1.service");
+    assert_eq!(
+        problems.unwrap_err(),
+        ["secret loki: there is no unit other@1.service in the image"]
+    );
+    manifest.check_consumers(|_| true).unwrap();
+    insta::assert_debug_snapshot!(manifest.credentials());
+}
+
+#[test]
+fn a_credential_of_the_machine_takes_the_place_of_a_secret() {
+    let mut manifest = parse(FULL).unwrap();
+    let before = manifest.clone();
+    let (name, entry) = before.secrets.first_key_value().unwrap();
+    assert_ne!(entry.reference.to_string(), format!("cred://{name}"));
+    assert_eq!(manifest.prefer_machine(|own| own == name), [name]);
+    for (other, entry) in &manifest.secrets {
+        let expected = match other == name {
+            true => format!("cred://{name}"),
+            false => before.secrets[other].reference.to_string(),
+        };
+        assert_eq!(entry.reference.to_string(), expected);
+    }
 }
 
 /// One case of everything that is refused, with line and words.

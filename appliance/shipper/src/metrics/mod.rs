@@ -7,12 +7,14 @@ mod process;
 mod ring;
 mod sample;
 mod scrape;
+mod secrets;
 mod sender;
 mod text;
 
+pub use self::secrets::Secrets;
 pub use cgroup::Units;
 pub use host::Host;
-pub use own::{Own, SecretState};
+pub use own::Own;
 pub use process::Group;
 pub use ring::{Frame, Ring};
 pub use sample::{Kind, Sink, Snapshot, TextSink};

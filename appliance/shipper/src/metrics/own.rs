@@ -1,27 +1,14 @@
 //! The shipper's metrics about itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::sample::{Kind, Sink};
 use crate::clock::Clock;
 use crate::counters::{LogCounters, MetricCounters};
 
-/// How a secret of this machine is, as its fetcher says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretState {
-    /// Its name.
-    pub name: String,
-    /// `fresh`, `last-known-good`, `stale`, `missing` or `waiting`.
-    pub state: String,
-    /// Seconds since its provider confirmed it.
-    pub age: Option<u64>,
-}
-
 /// Where the shipper's own numbers come from.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
-    /// Secrets, as they were told last.
-    pub secrets: Arc<Mutex<Vec<SecretState>>>,
     /// Pipelines of logs by the name of their journal.
     pub logs: Vec<(String, Arc<LogCounters>)>,
     /// The pipeline of metrics.
@@ -71,18 +58,6 @@ impl Own {
             };
             sink.sample(&[("journal", journal)], age);
         }
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.family("larder_secret_state", Gauge);
-        for secret in secrets.iter() {
-            sink.sample(&[("secret", &secret.name), ("state", &secret.state)], 1.0);
-        }
-        sink.family("larder_secret_age_seconds", Gauge);
-        for secret in secrets.iter() {
-            if let Some(age) = secret.age {
-                sink.sample(&[("secret", &secret.name)], age as f64);
-            }
-        }
-        drop(secrets);
         let metrics = &self.metrics;
         // Names of Prometheus itself, so that alerts made for its remote write see ours.
         sink.one(

@@ -8,6 +8,7 @@ use super::own::Own;
 use super::process::Group;
 use super::ring::Frame;
 use super::sample::{Kind, STALE, Sink, Snapshot};
+use super::secrets::Secrets;
 use super::text;
 use crate::http::Client;
 
@@ -102,6 +103,7 @@ impl Scraper {
                 host.collect(sink);
                 units.collect(sink);
                 own.collect(sink);
+                Secrets::default().collect(sink);
                 Ok(())
             }
             Source::Groups(groups) => {

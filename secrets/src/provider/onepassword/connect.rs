@@ -203,3 +203,10 @@ impl Connect {
         Ok(Item { fields })
     }
 }
+
+/// Fuzz target: no bytes may panic what reads answers.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<Vec<Vault>>(bytes);
+    let _ = serde_json::from_slice::<Vec<Summary>>(bytes);
+    let _ = serde_json::from_slice::<Full>(bytes);
+}

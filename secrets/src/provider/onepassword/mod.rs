@@ -234,4 +234,5 @@ pub(super) fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = otp::code(&text, std::time::Duration::from_secs(1_800_000_000));
     service_account::fuzz(bytes);
+    connect::fuzz(bytes);
 }

@@ -12,6 +12,7 @@ mod token;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -435,6 +436,12 @@ impl From<Details> for Item {
 /// Fuzz target: no bytes may panic what reads tokens and what is inside of envelopes.
 pub(super) fn fuzz(bytes: &[u8]) {
     let _ = Token::parse(&String::from_utf8_lossy(bytes), &[]);
+    // What is inside, whatever its wrapping.
+    let wrapped = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let _ = Token::parse(&format!("ops_{wrapped}"), &[]);
+    let _ = serde_json::from_slice::<Vec<Vault>>(bytes);
+    let _ = serde_json::from_slice::<Overviews>(bytes);
+    let _ = serde_json::from_slice::<Batch>(bytes);
     if let Ok(details) = serde_json::from_slice::<Details>(bytes) {
         let _ = Item::from(details);
     }

@@ -1,0 +1,161 @@
+//! A token that is sealed to the machine's TPM2 and lies on its ESP.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use imagegen::token::{SealArgs, seal};
+use qemu_tests::{TestMachine, scenario};
+use vm::{Machine, spawn_tied};
+
+use crate::hunt::Hunter;
+use crate::world::{World, asked_with, jwt};
+use crate::{LONG, serves, state};
+
+/// A software TPM 2.0; it ends with this value.
+struct Tpm {
+    socket: PathBuf,
+    child: Child,
+}
+
+impl Tpm {
+    /// Starts one that keeps what it knows in `folder`.
+    fn start(folder: &Path) -> Result<Tpm> {
+        std::fs::create_dir_all(folder)?;
+        let socket = folder.join("socket");
+        let mut command = Command::new("swtpm");
+        command
+            .args(["socket", "--tpm2", "--tpmstate"])
+            .arg(format!("dir={}", folder.display()))
+            .arg("--ctrl")
+            .arg(format!("type=unixio,path={}", socket.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let child = spawn_tied(command).context("cannot start swtpm (Debian package swtpm)")?;
+        Ok(Tpm { socket, child })
+    }
+}
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        // It may have ended with its machine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Puts the TPM of a folder into a machine; a new process for each start.
+fn with_tpm(folder: PathBuf) -> impl Fn(Machine) -> Machine {
+    let socket = folder.join("socket").display().to_string();
+    move |machine| {
+        machine.extra_args([
+            "-chardev",
+            &format!("socket,id=tpm,path={socket}"),
+            "-tpmdev",
+            "emulator,id=tpm0,chardev=tpm",
+            "-device",
+            "tpm-tis,tpmdev=tpm0",
+        ])
+    }
+}
+
+/// Waits until it listens.
+fn ready(tpm: &Tpm) -> Result<()> {
+    for _ in 0..600 {
+        if tpm.socket.exists() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    anyhow::bail!("swtpm makes no socket {}", tpm.socket.display())
+}
+
+/// `imagegen secrets seal`, as a person runs it.
+fn seal_to(machine: &TestMachine, token: &str) -> Result<()> {
+    let file = machine.folder().join("token");
+    std::fs::write(&file, token)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, mode)?;
+    let options = machine.guest()?.ssh_options().join(" ");
+    seal(&SealArgs {
+        host: "dev".into(),
+        configs: qemu_tests::source_tree().join("configs"),
+        address: Some("127.0.0.1".into()),
+        ssh: format!("ssh {options}"),
+        user: "larder".into(),
+        token_command: None,
+        token_file: Some(file),
+        credential: secrets::manifest::TOKEN.into(),
+    })
+}
+
+#[test]
+fn a_token_sealed_on_the_esp() {
+    let world = World::new("tpm").unwrap_or_else(|error| panic!("{error:#}"));
+    let folder = tempfile::tempdir().unwrap();
+    let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+    let start = |folder: &Path| -> Result<Tpm> {
+        let tpm = Tpm::start(folder)?;
+        ready(&tpm)?;
+        Ok(tpm)
+    };
+    let plain = world.setup("a_token_sealed_on_the_esp").patience(LONG);
+    let setup = plain.clone().machine(with_tpm(own.clone()));
+    scenario(setup, |machine| {
+        let tpm = start(&own)?;
+        machine.boot()?;
+        machine.check(
+            "without a token it runs, and says what is missing",
+            |machine| {
+                let (state, message) = state(machine)?;
+                ensure!(state == "missing", "{state}");
+                ensure!(message.contains("larder.secrets-token"), "{message}");
+                let failed = machine.failed_units()?;
+                ensure!(failed.trim().is_empty(), "{failed}");
+                ensure!(world.requests() == 0, "it asked without a token");
+                Ok(())
+            },
+        );
+        machine.check("it has a TPM", |machine| {
+            machine
+                .succeed("test -c /dev/tpmrm0 && sudo systemd-creds has-tpm2")
+                .map(drop)
+        });
+        let token = world.token();
+        machine.check("sealed over SSH, it is used at once", |machine| {
+            seal_to(machine, &token)?;
+            serves(machine, &world, &world.secret)
+        });
+        machine.power_cut()?;
+        drop(tpm);
+        let tpm = start(&own)?;
+        machine.boot()?;
+        machine.check("and at the next boot", |machine| {
+            serves(machine, &world, &world.secret)
+        });
+        let mut hunter = Hunter::new(&[&world.secret, &token])?;
+        machine.check("it is nowhere in clear", |machine| {
+            hunter.hunt(machine, &world.secret)
+        });
+        machine.power_cut()?;
+        drop(tpm);
+
+        // The disk in another machine.
+        machine.change(|_| plain.clone().machine(with_tpm(other.clone())));
+        let _tpm = start(&other)?;
+        world.requests();
+        machine.boot()?;
+        machine.check("another machine can open nothing", |machine| {
+            let (state, message) = state(machine)?;
+            ensure!(state == "missing", "{state}: {message}");
+            ensure!(world.requests() == 0, "it has asked the provider");
+            let answer = asked_with(machine, &jwt(&world.secret))?;
+            ensure!(
+                answer == 401,
+                "a token that is signed with the secret: {answer}"
+            );
+            Ok(())
+        });
+        machine.power_cut()
+    });
+}
