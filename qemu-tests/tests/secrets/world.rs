@@ -149,7 +149,7 @@ fn manifest_text() -> String {
          hosts = [\"{FOR_GUESTS}:{PORT}\"]\n\
          ca = \"/etc/larder/provider.pem\"\n\
          poll = \"30s\"\n\
-         burst = 40\n\
+         burst = 100\n\
          requests_per_hour = 120\n\
          \n\
          [secrets.jwt-secret]\n\
