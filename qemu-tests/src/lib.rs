@@ -10,6 +10,7 @@
 pub mod console;
 pub mod disk;
 mod guest;
+mod imagegen;
 pub mod lan;
 mod machine;
 pub mod nbd;
@@ -18,6 +19,7 @@ mod scenario;
 mod setup;
 mod ssh;
 
+pub use imagegen::{build_image, imagegen};
 pub use machine::TestMachine;
 pub use scenario::{full_matrix, scenario};
 pub use setup::{Setup, shipped_image, source_tree};

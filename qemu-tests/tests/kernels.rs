@@ -1,31 +1,21 @@
 //! Every kernel that `configs/image.toml` offers builds into an image that boots and serves.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::{Setup, TestMachine, full_matrix, scenario, source_tree};
+use qemu_tests::{Setup, TestMachine, build_image, full_matrix, scenario, source_tree};
 
 /// Builds the image with a kernel of `configs/image.toml`, into `build/kernels`. Gives it and the
 /// release of its kernel as the manifest has it.
 fn build(kernel: &str) -> Result<(PathBuf, String)> {
     let root = source_tree();
     let out = root.join("build/kernels").join(kernel);
-    // As `make image` does it: what is compiled already is not compiled again.
-    let status = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release", "--package", "imagegen", "--"])
-        .args(["build", "--no-compress", "--kernel", kernel, "--out"])
-        .arg(&out)
-        .current_dir(&root)
-        .status()
-        .context("cannot start cargo")?;
-    ensure!(
-        status.success(),
-        "the build with {kernel} ends with {status}"
-    );
+    let image = build_image(&out, |build| {
+        build.args(["--kernel", kernel]);
+    })?;
     let release = release(&out.join("larder.manifest.json"))?;
     eprintln!("{kernel} is {release}");
-    Ok((out.join("larder.raw"), release))
+    Ok((image, release))
 }
 
 fn release(manifest: &Path) -> Result<String> {

@@ -1,18 +1,16 @@
 //! `imagegen run`, as a person runs it: it boots the image, puts an artifact, gets it back, logs in
 //! and ends by itself.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use qemu_tests::source_tree;
+use qemu_tests::imagegen;
 
 fn run(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().expect("a folder");
-    Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release", "--package", "imagegen", "--"])
+    imagegen()
         .args(["run", "--check", "--dir"])
         .arg(dir.path())
         .args(args)
-        .current_dir(source_tree())
         .output()
         .expect("cargo starts")
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use imagegen::flash::{FlashArgs, run};
 use qemu_tests::recorder::{Fault, Recorder};
-use qemu_tests::{Setup, TestMachine, disk, scenario, shipped_image, source_tree};
+use qemu_tests::{Setup, TestMachine, build_image, disk, scenario, shipped_image, source_tree};
 use serde_json::json;
 use vm::{Bus, Disk};
 
@@ -197,6 +197,31 @@ fn refused(machine: &mut TestMachine) -> Result<String> {
     });
     machine.power_cut()?;
     Ok(line)
+}
+
+#[test]
+fn a_baked_in_host_boots_with_both_disks_that_were_built_for_it() {
+    let folder = folder();
+    let build = build_image(folder.path(), |build| {
+        build.args(["--host", HOST]);
+    });
+    let image = build.unwrap_or_else(|error| panic!("{error:#}"));
+    let second = Disk::file(folder.path().join("larder-cas.raw")).on(Bus::VirtioScsi);
+    let setup = Setup::new("baked_in")
+        .image(image)
+        .without_host()
+        .bus(Bus::VirtioScsi)
+        .machine(move |machine| machine.disk(second.clone()));
+    scenario(setup, |machine| {
+        machine.boot()?;
+        let name = machine.succeed("hostname")?;
+        ensure!(name.starts_with(HOST), "its name is {name}");
+        let cas = machine.succeed("findmnt -no SOURCE /cas")?;
+        ensure!(cas.trim() == "/dev/sdb1", "/cas is on {cas}");
+        ensure!(machine.put("small", b"artifact")? < 300, "PUT fails");
+        ensure!(machine.get("small")?.0 == 200, "GET fails");
+        Ok(())
+    });
 }
 
 #[test]

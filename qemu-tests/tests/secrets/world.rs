@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use qemu_tests::{Setup, TestMachine, source_tree};
+use qemu_tests::{Setup, TestMachine, build_image, source_tree};
 use ring::hmac;
 use secret_doubles::service_account::ServiceAccount;
 use secret_doubles::{Certificate, FOR_GUESTS, Toxic};
@@ -159,27 +159,11 @@ fn manifest_text() -> String {
     )
 }
 
-/// As `make image` does it: what is compiled already is not compiled again.
 fn build(name: &str, configs: &Path, manifest: &Path) -> Result<PathBuf> {
-    let root = source_tree();
-    let out = root.join("build/secrets").join(name);
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["run", "--quiet", "--release", "--package", "imagegen", "--"])
-        .args(["build", "--no-compress", "--out"])
-        .arg(&out)
-        .arg("--configs")
-        .arg(configs)
-        .arg("--secrets")
-        .arg(manifest)
-        .current_dir(&root);
-    // Programs that are there already, for whoever works on the tests.
-    if let Some(binaries) = std::env::var_os("LARDER_BINARIES") {
-        command.arg("--binaries").arg(binaries);
-    }
-    let status = command.status().context("cannot start cargo")?;
-    ensure!(status.success(), "the build ends with {status}");
-    Ok(out.join("larder.raw"))
+    build_image(&source_tree().join("build/secrets").join(name), |build| {
+        build.arg("--configs").arg(configs);
+        build.arg("--secrets").arg(manifest);
+    })
 }
 
 /// A JSON Web Token that may write to the project of the harness, signed with a shared secret.
