@@ -185,8 +185,14 @@ fn a_blank_second_disk_is_taken_grows_and_may_go() {
 /// Boots with a second disk that is not to be touched, and gives what the console says about it.
 fn refused(machine: &mut TestMachine) -> Result<String> {
     machine.power_on()?;
-    let line = machine.wait_console(&["no /cas: "])?.line;
+    machine.wait_console(&["larder: no /cas: "])?;
     machine.wait_up()?;
+    // By now the line is whole.
+    let console = machine.running()?.console_text()?;
+    let line = console
+        .lines()
+        .rfind(|line| line.contains("larder: no /cas: "));
+    let line = line.context("the line is gone")?.to_owned();
     machine.check(&format!("degraded but reachable: {line}"), |machine| {
         machine.fail("findmnt /cas")?;
         let status = machine.put("nowhere", b"artifact")?;
