@@ -76,7 +76,6 @@ fn sent() -> BTreeSet<String> {
     Own {
         logs: vec![("system".into(), log)],
         metrics,
-        ..Own::default()
     }
     .collect(&mut sink);
     let processes = tempfile::NamedTempFile::new().unwrap();
