@@ -121,7 +121,6 @@ fn it_takes_a_scrape_and_answers_for_every_name_that_dashboards_need() {
     let own = Own {
         logs: vec![],
         metrics: Arc::clone(&counters),
-        ..Own::default()
     };
     let mut scraper = Scraper::new(Target {
         labels: labels(),
