@@ -109,6 +109,10 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
             .storage
             .clone()
             .unwrap_or_else(|| config.storage.into()),
+        durability: match config.durability {
+            config::Durability::Lazy => ::store::Durability::Lazy,
+            config::Durability::Ack => ::store::Durability::Ack,
+        },
         state: std::env::var_os("STATE_DIRECTORY").map(Into::into),
         auth,
         credentials: credentials(),

@@ -5,40 +5,51 @@ use std::path::PathBuf;
 use ::store::Offline;
 use anyhow::{Result, bail};
 
+mod place;
+
+use place::Place;
+
 /// Look into a volume of the artifact store.
 ///
-/// PATH is the folder where its disk is mounted, as /cas; a partition of an image file is mounted
-/// first (mount -o loop,offset=...). The service must not run: the volume's lock is respected.
+/// PATH is the folder where its disk is mounted, as /cas, or a partition, a disk or an image file, of
+/// which the partition "cas" is mounted meanwhile, read-only where nothing is to be changed (only root
+/// may). The service must not run: the volume's lock is respected.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Read every byte and say what is not as it should be; fails if something is not
     Check {
-        /// Folder where the disk is mounted
+        /// Folder where the disk is mounted, partition, disk or image file
         path: PathBuf,
     },
     /// Say what it holds: segments, bytes, objects by project
     Stat {
-        /// Folder where the disk is mounted
+        /// Folder where the disk is mounted, partition, disk or image file
         path: PathBuf,
     },
     /// List all records, oldest first: segment, byte, kind, live or not, time, length, key, writer
     Dump {
-        /// Folder where the disk is mounted
+        /// Folder where the disk is mounted, partition, disk or image file
         path: PathBuf,
     },
     /// Remove the checkpoints: the next start makes the index from the log
     RebuildIndex {
-        /// Folder where the disk is mounted
+        /// Folder where the disk is mounted, partition, disk or image file
         path: PathBuf,
     },
 }
 
 /// Runs the command.
 pub(crate) fn run(command: &Command) -> Result<()> {
+    let (Command::Check { path }
+    | Command::Stat { path }
+    | Command::Dump { path }
+    | Command::RebuildIndex { path }) = command;
+    let place = Place::open(path, matches!(command, Command::RebuildIndex { .. }))?;
+    let offline = Offline::open(place.folder())?;
     match command {
         Command::Check { path } => {
             let mut problems = 0_u64;
-            let right = Offline::open(path)?.check(|problem| {
+            let right = offline.check(|problem| {
                 problems += 1;
                 println!("{problem}");
             });
@@ -47,8 +58,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
                 bail!("{}: {problems} problems", path.display());
             }
         }
-        Command::Stat { path } => {
-            let stat = Offline::open(path)?.stat();
+        Command::Stat { .. } => {
+            let stat = offline.stat();
             let (segments, open) = stat.segments;
             let (bytes, live) = stat.segment_bytes;
             println!(
@@ -63,7 +74,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
                 println!("{name}: {objects} objects, {bytes} bytes");
             }
         }
-        Command::Dump { path } => Offline::open(path)?.dump(|row| {
+        Command::Dump { .. } => offline.dump(|row| {
             let info = &row.info;
             println!(
                 "{:08x} {:>10} {:7} {} {} {:>10} {} {:?} {:?}",
@@ -78,8 +89,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
                 info.writer.request,
             );
         }),
-        Command::RebuildIndex { path } => {
-            Offline::open(path)?.rebuild_index()?;
+        Command::RebuildIndex { .. } => {
+            offline.rebuild_index()?;
             println!("the next start makes the index from the log");
         }
     }

@@ -143,7 +143,11 @@ impl Server {
                  its SHA-256 as token_sha256 in cache.toml"
             );
         }
-        let store = Store::open(&settings.storage).await;
+        let store = store::Settings {
+            durability: settings.durability,
+            ..store::Settings::new(vec![settings.storage.clone()])
+        };
+        let store = Store::open_with(store).await;
         say(&store.status(), &settings.storage);
         let shared = Shared {
             access,
@@ -211,6 +215,7 @@ impl Server {
         looking.abort();
         tokens.abort();
         watchdog.abort();
+        shared.store.clone().close().await;
     }
 }
 

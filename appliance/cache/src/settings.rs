@@ -10,6 +10,8 @@ use crate::{AuthSettings, Credentials};
 pub struct Settings {
     /// Folder of the artifacts.
     pub storage: PathBuf,
+    /// When an upload is answered.
+    pub durability: store::Durability,
     /// Folder where the certificate is kept; `None`: only in memory.
     pub state: Option<PathBuf>,
     /// Who may.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Cache {
     /// Folder of the artifacts.
     pub storage: String,
+    /// When an upload is answered.
+    #[serde(default)]
+    pub durability: Durability,
     /// SHA-256 (64 hex digits) of the one bearer token; the credential `larder.cache-token` wins.
     #[serde(default)]
     pub token_sha256: Option<String>,
@@ -24,6 +27,17 @@ pub struct Cache {
     /// The certificate.
     #[serde(default)]
     pub certificate: Certificate,
+}
+
+/// When an upload is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// After it was written; it is durable within a second.
+    #[default]
+    Lazy,
+    /// After it is durable.
+    Ack,
 }
 
 /// Who may.
@@ -181,6 +195,17 @@ pub fn seconds_of_date(date: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::seconds_of_date;
+
+    #[test]
+    fn durability() {
+        let parsed = |line: &str| {
+            let text = format!("storage = \"/cas\"\nmax_cas_bytes = 1\ndrain_seconds = 1\n{line}");
+            toml::from_str::<super::Cache>(&text).map(|cache| cache.durability)
+        };
+        assert_eq!(parsed(""), Ok(super::Durability::Lazy));
+        assert_eq!(parsed("durability = \"ack\""), Ok(super::Durability::Ack));
+        assert!(parsed("durability = \"never\"").is_err());
+    }
 
     #[test]
     fn dates() {

@@ -1,7 +1,7 @@
 //! The index: from the tag of a key to the position of its record, in memory.
 //!
 //! 24 bytes an object and one of the hash table; the table is at least 7/16 full after it grew, so
-//! an object costs at most (24 + 1) × 16 / 7 = 57 bytes. 64 shards, so that growing stops nobody for
+//! an object costs at most (24 + 1) × 16 / 7 = 57 bytes. 256 shards, so that growing stops nobody for
 //! long and threads rarely meet.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -99,7 +99,7 @@ impl Slot {
 }
 
 /// Number of shards.
-pub(crate) const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = 256;
 
 /// The index.
 #[derive(Debug)]

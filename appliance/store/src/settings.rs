@@ -18,6 +18,9 @@ pub enum Durability {
 pub struct Settings {
     /// Folders of the volumes, each on a disk of its own. Their order does not matter, their names do.
     pub volumes: Vec<PathBuf>,
+    /// What the volumes are called, one name for each; empty: as their folders. Keys are spread by
+    /// name, so a disk that is mounted elsewhere keeps what it holds only under its old name.
+    pub names: Vec<String>,
     /// When a put is answered.
     pub durability: Durability,
     /// Most bytes of each volume, beside what its free-space reserve allows.
@@ -44,6 +47,7 @@ impl Settings {
     pub fn new(volumes: Vec<PathBuf>) -> Self {
         Self {
             volumes,
+            names: Vec::new(),
             durability: Durability::Lazy,
             capacity: None,
             segment_bytes: None,

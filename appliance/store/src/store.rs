@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::{Clock, LONGEST_HOLD, SystemClock, minute};
@@ -54,7 +55,8 @@ pub struct Usage {
     pub counts: Counts,
 }
 
-/// The store; clones share it. The last one that is dropped waits for a last sync and checkpoint.
+/// The store; clones share it. [`Store::close`] waits for a last sync and checkpoint; they happen also
+/// when the last clone is dropped, on a thread that nobody waits for.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -70,6 +72,8 @@ struct Inner {
     /// Number of the list of volumes, once a volume is open.
     epoch: Mutex<Option<u64>>,
     threads: bool,
+    /// Set for good by [`Store::close`].
+    closed: AtomicBool,
 }
 
 /// The place of a volume, which may be there or not.
@@ -86,6 +90,13 @@ impl Shelf {
     fn threads(&self) -> Result<Arc<Threads>, Error> {
         let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
         threads.clone().map_err(|reason| Error::Unusable { reason })
+    }
+
+    /// Takes the volume away.
+    fn shut(&self) -> Option<Arc<Threads>> {
+        let threads = self.threads.write();
+        let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *threads, Err("the store was closed".into())).ok()
     }
 
     pub(crate) fn volume(&self) -> Result<Arc<Volume>, Error> {
@@ -139,11 +150,12 @@ impl Store {
         clock: Arc<dyn Clock>,
         threads: bool,
     ) -> Self {
-        let names: Vec<String> = settings
-            .volumes
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect();
+        let folders = settings.volumes.iter();
+        let folders = folders.map(|path| path.to_string_lossy().into_owned());
+        let names = match settings.names.len() == settings.volumes.len() {
+            true => settings.names.clone(),
+            false => folders.collect(),
+        };
         let shelf = |(name, disk): (&String, Arc<dyn Disk>)| {
             Arc::new(Shelf {
                 name: name.clone(),
@@ -161,6 +173,7 @@ impl Store {
             clock,
             epoch: Mutex::new(None),
             threads,
+            closed: AtomicBool::new(false),
         };
         Self {
             inner: Arc::new(inner),
@@ -200,6 +213,20 @@ impl Store {
         })
         .await;
         self.status()
+    }
+
+    /// Ends the store: what is stored is durable, a checkpoint is written, the volumes are free for
+    /// another process. All that is asked of a clone afterwards fails.
+    pub async fn close(self) {
+        self.inner.closed.store(true, Ordering::Relaxed);
+        let shelves = self.inner.shelves.iter();
+        let open: Vec<Arc<Threads>> = shelves.filter_map(|shelf| shelf.shut()).collect();
+        // A panic there would be a bug; recovery repairs it.
+        let _ = blocking(move || {
+            open.iter().for_each(|threads| threads.stop());
+            Ok(())
+        })
+        .await;
     }
 
     fn way(&self, key: &Key) -> Way {
@@ -287,7 +314,8 @@ impl Store {
                 seen = volume.index.get(way.tag).map(|slot| slot.place);
             }
         }
-        let upload = Upload::new(way.shelf, key, terms, limit, way.generation, seen);
+        let place = (way.tag, way.generation);
+        let upload = Upload::new(way.shelf, key, terms, limit, place, seen);
         Ok(Begun::Upload(Box::new(upload)))
     }
 
@@ -307,9 +335,10 @@ impl Store {
     /// The disk failed, or the volume of the key cannot be used.
     pub async fn remove(&self, key: &Key) -> Result<bool, Error> {
         let way = self.way(key);
+        let volume = way.shelf.volume()?;
+        let unsure = volume.may_return(way.tag);
         let found = self.mark(key, &way, Kind::Removal).await?;
-        if found {
-            let volume = way.shelf.volume()?;
+        if found || unsure {
             blocking(move || volume.sync(Flush::Records)).await?;
         }
         Ok(found)
@@ -318,7 +347,7 @@ impl Store {
     async fn mark(&self, key: &Key, way: &Way, kind: Kind) -> Result<bool, Error> {
         key.check()?;
         let volume = way.shelf.volume()?;
-        if !volume.is_recovering() && self.find(key, way).await?.is_none() {
+        if !volume.may_return(way.tag) && self.find(key, way).await?.is_none() {
             return Ok(false);
         }
         let head = Head::mark(kind, key, way.tag, way.generation, self.inner.clock.now());
@@ -466,6 +495,9 @@ impl Inner {
     }
 
     fn check(&self) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let closed: Vec<&Arc<Shelf>> = self
             .shelves
             .iter()

@@ -147,10 +147,10 @@ impl Upload {
         key: &Key,
         terms: Terms,
         limit: u64,
-        generation: u64,
+        (tag, generation): (u64, u64),
         seen: Option<Place>,
     ) -> Self {
-        let tag = |key: &Key| crate::key::tag(&key.hash(), generation);
+        let tag_of = |key: &Key| crate::key::tag(&key.hash(), generation);
         let mut flags = 0;
         for (flag, set) in [
             (ENTRY, key.kind.is_entry()),
@@ -161,9 +161,9 @@ impl Upload {
         ] {
             flags |= if set { flag } else { 0 };
         }
-        let mut head = Head::mark(Kind::Object, key, tag(key), generation, shelf.now());
+        let mut head = Head::mark(Kind::Object, key, tag, generation, shelf.now());
         head.flags = flags;
-        head.names = terms.names.iter().map(tag).collect();
+        head.names = terms.names.iter().map(tag_of).collect();
         (head.writer, head.note, head.sha256) = (terms.writer, terms.note, terms.sha256);
         Self {
             shelf,

@@ -357,6 +357,20 @@ impl SimDisk {
         copy
     }
 
+    /// Tells disks apart whose names or bytes differ.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        let state = self.state();
+        let mut hash = twox_hash::xxhash3_128::Hasher::new();
+        for (path, file) in &state.names {
+            let content = state.files.get(file).map_or(&[][..], Vec::as_slice);
+            for part in [path.as_bytes(), content] {
+                hash.write(&(part.len() as u64).to_le_bytes());
+                hash.write(part);
+            }
+        }
+        hash.finish_128()
+    }
+
     /// Begins to record anew, from what is there, as if all of it were flushed.
     pub(crate) fn start_recording(&self) {
         self.state().start_recording();

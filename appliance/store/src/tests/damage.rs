@@ -39,7 +39,7 @@ async fn a_bent_bit_anywhere_is_a_miss() {
     let disk = made().await;
     let mut dice = Dice(1);
     let mut misses = 0;
-    for _ in 0..if all() { 5000 } else { 300 } {
+    for _ in 0..if all() { 2000 } else { 300 } {
         let bent = disk.killed();
         let paths = bent.paths();
         let path = &paths[dice.below(paths.len() as u64) as usize];

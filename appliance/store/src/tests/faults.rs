@@ -141,3 +141,26 @@ async fn a_disk_that_becomes_read_only_serves() {
     assert_eq!(store.check().await, Status::Ready);
     put(&store, "b", b"2").await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_withdrawn_and_then_removed_does_not_come_back() {
+    let disk = SimDisk::new(16 << 20);
+    let store = open(&disk).await;
+    put(&store, "a", b"1").await.unwrap();
+    disk.fail_flush(Flush::Records);
+    let volume = store.volumes().next().unwrap();
+    assert!(volume.sync(Flush::Records).is_err());
+    assert_eq!(get(&store, "a").await, None);
+    // What a process that is killed leaves: the record is in memory, whatever the fsync said.
+    let left = open(&disk.killed()).await;
+    assert_eq!(get(&left, "a").await.unwrap(), b"1");
+    // There is nothing to remove, and a removal all the same.
+    assert!(!store.remove(&key("a")).await.unwrap());
+    assert_eq!(get(&open(&disk.killed()).await, "a").await, None);
+    let cut = disk.cut(disk.now(), Cut::All);
+    assert_eq!(get(&open(&cut).await, "a").await, None);
+    // Once the segment is gone, nothing is left that could.
+    assert!(volume.may_return(crate::key::tag(&key("a").hash(), 0)));
+    while volume.evict_one(true).unwrap() {}
+    assert!(!volume.may_return(crate::key::tag(&key("a").hash(), 0)));
+}

@@ -5,9 +5,13 @@ mod crash;
 mod damage;
 mod eviction;
 mod faults;
+mod input;
+mod mutants;
 mod policy;
 mod real;
 mod soak;
+mod stuck;
+mod trace;
 mod volumes;
 
 use std::path::PathBuf;

@@ -50,7 +50,7 @@ async fn many_writers_and_a_restart() {
         }
         assert_eq!(stored, 1);
         put(&store, "large", &pattern(1, 3_000_000)).await.unwrap();
-        drop(store);
+        store.close().await;
         let store = Store::open_with(settings).await;
         assert!(store.emptied().is_empty());
         recovered(&store).await;
@@ -83,7 +83,7 @@ async fn one_process_at_a_time_and_a_folder_that_comes_later() {
     assert!(
         matches!(second.status(), Status::Unusable(reason) if reason.contains("another process"))
     );
-    drop(store);
+    store.close().await;
     assert_eq!(second.check().await, Status::Ready);
     recovered(&second).await;
     assert_eq!(get(&second, "a").await.unwrap(), b"bytes");
@@ -166,7 +166,7 @@ async fn read_only_disk_inside() {
     let store = Store::open(folder.path()).await;
     put(&store, "a", b"bytes").await.unwrap();
     put(&store, "large", &pattern(1, 2_000_000)).await.unwrap();
-    drop(store);
+    store.close().await;
     mount("remount,ro", folder.path());
     let store = Store::open(folder.path()).await;
     recovered(&store).await;
@@ -194,4 +194,28 @@ async fn files_are_private() {
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&root), 0o700);
     assert_eq!(mode(&root.join("segments/00000001.seg")), 0o600);
+}
+
+#[tokio::test]
+async fn a_dropped_store_ends_by_itself_and_a_closed_one_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await;
+    put(&store, "a", b"bytes").await.unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).await;
+    let opened = async {
+        while store.check().await != Status::Ready {
+            tokio::task::yield_now().await;
+        }
+    };
+    let opened = tokio::time::timeout(Duration::from_secs(60), opened);
+    opened.await.unwrap();
+    recovered(&store).await;
+    assert_eq!(get(&store, "a").await.unwrap(), b"bytes");
+    let clone = store.clone();
+    store.close().await;
+    let refused = clone.get(&key("a")).await.unwrap_err().to_string();
+    assert!(refused.contains("the store was closed"), "{refused}");
+    // It is free for another process, at once.
+    assert_eq!(Store::open(folder.path()).await.status(), Status::Ready);
 }

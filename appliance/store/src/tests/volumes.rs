@@ -104,6 +104,25 @@ async fn no_list_of_volumes_brings_an_old_version_back() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_mounted_elsewhere_keeps_its_name() {
+    let disk = SimDisk::new(8 << 20);
+    let store = open_all(&[("/cas", &disk)]).await;
+    put_all(&store, 1).await;
+    drop(store);
+    let settings = Settings {
+        volumes: vec!["/mnt".into()],
+        names: vec!["/cas".into()],
+        ..settings()
+    };
+    let store = open_with(&disk, settings, &TestClock::at(NOW)).await;
+    assert_eq!(count(&store, 1).await, 100);
+    drop(store);
+    // Under another name it is another volume: nothing of before counts.
+    let store = open_all(&[("/mnt", &disk)]).await;
+    assert_eq!(count(&store, 1).await, 0);
+}
+
+#[tokio::test]
 async fn a_volume_learns_the_cleans_that_it_missed() {
     let (a, b) = (SimDisk::new(8 << 20), SimDisk::new(8 << 20));
     let store = open_all(&[("a", &a), ("b", &b)]).await;

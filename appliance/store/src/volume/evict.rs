@@ -151,7 +151,7 @@ impl Volume {
     }
 
     fn copy(&self, batch: &[Work]) -> Result<(), Error> {
-        for (outcome, work) in self.append(batch, false).into_iter().zip(batch) {
+        for (outcome, work) in self.append(batch).into_iter().zip(batch) {
             match outcome {
                 Ok(Done::Written) => {
                     self.counters.survivors.add(1);

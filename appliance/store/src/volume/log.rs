@@ -107,8 +107,6 @@ pub(crate) struct Log {
     /// The next segment, made ahead.
     pub(super) spare: Option<Arc<Segment>>,
     pub(super) next_id: u32,
-    /// Files that nothing needs once what was written before is durable.
-    pub(super) garbage: Vec<Large>,
     /// fsyncs that failed in a row.
     pub(super) failures: u32,
 }
@@ -155,10 +153,9 @@ struct Staged {
 }
 
 impl Volume {
-    /// Writes works to the log in their order and publishes them. `ack`: only after they are
-    /// durable. Gives an outcome for each.
-    pub(crate) fn append(&self, works: &[Work], ack: bool) -> Vec<Result<Done, Error>> {
-        let _syncing = ack.then(|| lock(&self.syncing));
+    /// Writes works to the log in their order and publishes them; the next [`Volume::sync`] makes them
+    /// durable, or takes them back. Gives an outcome for each.
+    pub(crate) fn append(&self, works: &[Work]) -> Vec<Result<Done, Error>> {
         let mut log = lock(&self.log);
         let mut outcomes: Vec<Result<Done, Error>> = Vec::with_capacity(works.len());
         let mut group = Group::default();
@@ -172,7 +169,7 @@ impl Volume {
         }
         for (number, work) in works.iter().enumerate() {
             if group.bytes.len() >= GATHER || group.tags.contains(&work.head().tag) {
-                self.write_group(&mut log, &mut group, ack, &mut outcomes);
+                self.write_group(&mut log, &mut group, &mut outcomes);
             }
             // Until the group is written.
             outcomes.push(Ok(Done::Written));
@@ -185,7 +182,6 @@ impl Volume {
                         number,
                         flags,
                         &mut bytes,
-                        ack,
                         &mut outcomes,
                     )?;
                     Ok(Done::Written)
@@ -196,7 +192,7 @@ impl Volume {
                 outcomes[number] = decided;
             }
         }
-        self.write_group(&mut log, &mut group, ack, &mut outcomes);
+        self.write_group(&mut log, &mut group, &mut outcomes);
         outcomes
     }
 
@@ -223,8 +219,7 @@ impl Volume {
                     Ok(head.flags)
                 }
             }
-            // During recovery the object may be found later.
-            Work::Mark(_) if there.is_some() || self.is_recovering() => Ok(head.flags),
+            Work::Mark(_) if there.is_some() || self.may_return(head.tag) => Ok(head.flags),
             Work::Mark(_) => Err(Done::Missing),
             Work::Copy { from, .. } => match there {
                 // Pins may have changed since the record was written.
@@ -244,7 +239,6 @@ impl Volume {
         number: usize,
         flags: u8,
         bytes: &mut Vec<u8>,
-        ack: bool,
         outcomes: &mut [Result<Done, Error>],
     ) -> Result<(), Error> {
         let head = work.head();
@@ -268,7 +262,7 @@ impl Volume {
             let full = at + size > open.segment.header.size
                 || (weight > 0 && open.weight + weight > self.grain());
             if full && (at > HEADER) {
-                self.write_group(log, group, ack, outcomes);
+                self.write_group(log, group, outcomes);
                 self.roll(log);
                 continue;
             }
@@ -300,14 +294,8 @@ impl Volume {
         }
     }
 
-    /// Writes what was gathered, makes it durable if asked, and publishes it.
-    fn write_group(
-        &self,
-        log: &mut Log,
-        group: &mut Group,
-        ack: bool,
-        outcomes: &mut [Result<Done, Error>],
-    ) {
+    /// Writes what was gathered and publishes it.
+    fn write_group(&self, log: &mut Log, group: &mut Group, outcomes: &mut [Result<Done, Error>]) {
         let Group { bytes, staged, .. } = std::mem::take(group);
         let Some(open) = log.open.as_mut().filter(|_| !staged.is_empty()) else {
             return;
@@ -315,44 +303,25 @@ impl Volume {
         let (segment, start) = (Arc::clone(&open.segment), open.tail);
         let path = self.path(&segment.path);
         let written = segment.file.write_at(&bytes, start);
-        let mut outcome = self.note(written.map_err(Error::io(&path, "write")));
-        if outcome.is_err() {
+        if let Err(error) = self.note(written.map_err(Error::io(&path, "write"))) {
             // What is behind the tail now is never looked at: the footer says where records end.
             self.roll(log);
-        } else if ack {
-            let synced = segment.file.sync(Flush::Records);
-            outcome = synced.map_err(Error::io(&path, "sync"));
-            match &outcome {
-                Ok(()) => open.synced = start + bytes.len() as u64,
-                Err(error) => self.sync_failed(log, segment.header.id, error),
-            }
-        }
-        if let Err(error) = &outcome {
             for one in &staged {
                 outcomes[one.number] = Err(error.again());
             }
             return;
         }
-        if let Some(open) = &mut log.open {
-            open.tail = start + bytes.len() as u64;
-            if ack {
-                // The same fdatasync covered what eviction copied.
-                open.unsynced.clear();
-            }
-        }
+        open.tail = start + bytes.len() as u64;
         for one in staged {
             let number = one.number;
-            if !self.publish(log, segment.header.id, one, ack) {
+            if !self.publish(log, segment.header.id, one) {
                 outcomes[number] = Ok(Done::Missing);
             }
-        }
-        if ack {
-            self.synced_well(log);
         }
     }
 
     /// Puts a written record into the index.
-    fn publish(&self, log: &mut Log, segment: u32, staged: Staged, durable: bool) -> bool {
+    fn publish(&self, log: &mut Log, segment: u32, staged: Staged) -> bool {
         let Staged { entry, large, .. } = staged;
         let place = Place {
             segment,
@@ -369,7 +338,7 @@ impl Volume {
                 }
                 before = self.index.put(slot);
                 if let Some(before) = &before {
-                    self.release(log, before);
+                    self.release(before);
                 }
                 if entry.flags & PINNED != 0 {
                     self.count_pinned(&slot, true);
@@ -396,7 +365,7 @@ impl Volume {
                 let gone = self.index.remove_if(entry.tag, |_| true);
                 found = gone.is_some();
                 if let Some(gone) = &gone {
-                    self.release(log, gone);
+                    self.release(gone);
                 }
                 self.note_removal(entry.tag, place);
             }
@@ -426,7 +395,7 @@ impl Volume {
             open.segment
                 .newest
                 .fetch_max(staged.time, Ordering::Relaxed);
-            if !durable && entry.kind == Kind::Object && found {
+            if entry.kind == Kind::Object && found {
                 open.unsynced.push(Unsynced { slot, before });
             }
         }

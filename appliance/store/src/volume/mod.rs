@@ -76,6 +76,9 @@ pub(crate) struct Volume {
     /// Sum of the lengths in `larges`, and of files that go with the next sync.
     large_bytes: AtomicU64,
     log: Mutex<log::Log>,
+    /// Files that nothing needs once what was written before is durable. Not in the log, whose lock
+    /// is held while it is written.
+    garbage: Mutex<Vec<Large>>,
     /// Held while anything is made durable: an error of fsync is reported once, to one caller.
     syncing: Mutex<()>,
     /// Held by eviction, checkpoint and scrub, one at a time.
@@ -95,6 +98,8 @@ pub(crate) struct Volume {
     cleans: Mutex<cleans::Copies>,
     pub(crate) counters: Counters,
     trouble: Mutex<Option<String>>,
+    /// Tags of withdrawn records, and their segments, where the disk may hold them all the same.
+    withdrawn: Mutex<HashMap<u64, u32>>,
     recovering: AtomicBool,
     recovery: Mutex<Option<recover::Recovery>>,
     /// Source of numbers that nobody had before.
@@ -148,6 +153,7 @@ impl Volume {
             larges: Mutex::default(),
             large_bytes: AtomicU64::new(0),
             log: Mutex::default(),
+            garbage: Mutex::default(),
             syncing: Mutex::default(),
             keeping: Mutex::default(),
             epochs: Mutex::default(),
@@ -161,6 +167,7 @@ impl Volume {
             cleans: Mutex::new(cleans),
             counters: Counters::default(),
             trouble: Mutex::default(),
+            withdrawn: Mutex::default(),
             recovering: AtomicBool::new(true),
             recovery: Mutex::default(),
             random: AtomicU64::new(found.seed),
@@ -192,6 +199,13 @@ impl Volume {
     fn drop_segment(&self, id: u32) {
         let segments = self.segments.write();
         segments.unwrap_or_else(PoisonError::into_inner).remove(&id);
+        lock(&self.withdrawn).retain(|_, segment| *segment != id);
+    }
+
+    /// Whether the index may lack a record of a tag that the log has: recovery did not come to it yet,
+    /// or it was withdrawn and its segment is there. A removal is then written all the same.
+    pub(crate) fn may_return(&self, tag: u64) -> bool {
+        self.is_recovering() || lock(&self.withdrawn).contains_key(&tag)
     }
 
     /// A number that nobody had before.
@@ -254,14 +268,14 @@ impl Volume {
     }
 
     /// Forgets the file of a slot that left the index; it goes with the next sync.
-    fn release(&self, log: &mut log::Log, slot: &Slot) {
+    fn release(&self, slot: &Slot) {
         if slot.flags() & crate::format::record::PINNED != 0 {
             self.count_pinned(slot, false);
         }
         if slot.flags() & crate::format::record::LARGE != 0
             && let Some(large) = lock(&self.larges).remove(&slot.place)
         {
-            log.garbage.push(large);
+            lock(&self.garbage).push(large);
         }
     }
 

@@ -122,6 +122,10 @@ impl Volume {
             return Err(Miss::Damaged);
         }
         let body = if head.flags & LARGE != 0 {
+            // To open it may take the disk.
+            if !wait {
+                return Err(Miss::Wait);
+            }
             let file = match self.open_large(head.file) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Err(Miss::Damaged),
                 opened => opened?,
@@ -208,12 +212,11 @@ impl Volume {
 
     /// Takes a slot out of the index, if it is still that one.
     pub(crate) fn drop_slot(&self, slot: &Slot) -> bool {
-        let mut log = super::lock(&self.log);
         let gone = self
             .index
             .remove_if(slot.tag, |there| there.place == slot.place);
         if let Some(gone) = &gone {
-            self.release(&mut log, gone);
+            self.release(gone);
         }
         gone.is_some()
     }

@@ -408,16 +408,11 @@ impl Volume {
 
     /// Removes files that were there at the start and that no record names.
     fn sweep(&self, files: &HashSet<u64>) {
-        let named: HashSet<u64> = {
-            let log = lock(&self.log);
-            let garbage = log.garbage.iter().map(|large| large.file);
-            let larges = lock(&self.larges);
-            larges
-                .values()
-                .map(|large| large.file)
-                .chain(garbage)
-                .collect()
-        };
+        // In this order: a file may become garbage meanwhile.
+        let larges = lock(&self.larges);
+        let mut named: HashSet<u64> = larges.values().map(|large| large.file).collect();
+        drop(larges);
+        named.extend(lock(&self.garbage).iter().map(|large| large.file));
         for file in files.difference(&named) {
             match self.disk.unlink(&large::path(*file)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

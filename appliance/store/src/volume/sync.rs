@@ -19,7 +19,7 @@ impl Volume {
         let _syncing = lock(&self.syncing);
         let (open, closing, garbage) = {
             let mut log = lock(&self.log);
-            let garbage = std::mem::take(&mut log.garbage);
+            let garbage = std::mem::take(&mut *lock(&self.garbage));
             let open = log.open.as_mut().and_then(|open| {
                 (open.tail > open.synced).then(|| {
                     let unsynced = std::mem::take(&mut open.unsynced);
@@ -52,7 +52,7 @@ impl Volume {
                 }
                 Err(error) => {
                     self.sync_failed(&mut log, id, error);
-                    self.withdraw(&mut log, &unsynced);
+                    self.withdraw(&unsynced);
                 }
             }
             outcome = outcome.and(synced);
@@ -60,7 +60,7 @@ impl Volume {
         if outcome.is_ok() {
             self.remove_larges(&garbage)
         } else {
-            lock(&self.log).garbage.extend(garbage);
+            lock(&self.garbage).extend(garbage);
             outcome
         }
     }
@@ -139,7 +139,7 @@ impl Volume {
             .iter()
             .take_while(|entry| u64::from(entry.offset) * crate::format::ALIGN < open.synced);
         *lock(&segment.memory) = Some(Arc::new(durable.copied().collect()));
-        self.withdraw(log, &open.unsynced);
+        self.withdraw(&open.unsynced);
         log::error!(
             "{error}: the segment is closed, what was stored in it since the last sync is withdrawn"
         );
@@ -147,7 +147,7 @@ impl Volume {
     }
 
     /// Takes back what was published.
-    fn withdraw(&self, log: &mut Log, unsynced: &[Unsynced]) {
+    fn withdraw(&self, unsynced: &[Unsynced]) {
         // The newest first: the oldest "before" must be what remains.
         for Unsynced { slot, before } in unsynced.iter().rev() {
             let gone = self
@@ -157,6 +157,7 @@ impl Volume {
                 continue;
             }
             self.counters.withdrawn.add(1);
+            lock(&self.withdrawn).insert(slot.tag, slot.place.segment);
             let large = lock(&self.larges).remove(&slot.place);
             let copied = before.filter(|before| before.flags() & LARGE != 0);
             match (large, copied) {
@@ -164,7 +165,7 @@ impl Volume {
                     // Copied out of a segment that is still there: its file is too.
                     lock(&self.larges).insert(copied.place, large);
                 }
-                (Some(large), _) => log.garbage.push(large),
+                (Some(large), _) => lock(&self.garbage).push(large),
                 _ => {}
             }
             if let Some(before) = before {

@@ -3,7 +3,7 @@
 //! | thread | does |
 //! |---|---|
 //! | writer | takes what waits and appends it: what waits meanwhile is the next batch |
-//! | syncer | makes the log durable twice a second |
+//! | syncer | makes the log durable twice a second, or as soon as somebody waits for that: what is appended during one fdatasync is answered after the next |
 //! | keeper | a spare segment, eviction, scrub, checkpoints |
 
 use std::collections::VecDeque;
@@ -24,6 +24,9 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Between two syncs: with the sync itself, what was answered is durable within a second.
 const SYNC_EVERY: Duration = Duration::from_millis(400);
 const KEEP_EVERY: Duration = Duration::from_millis(500);
+/// How long a sync waits for those whom the last one answered: they mostly come back at once, and one
+/// sync for all costs half of two.
+const GATHER: Duration = Duration::from_micros(200);
 
 type Answer = oneshot::Sender<Result<Done, Error>>;
 
@@ -59,20 +62,41 @@ impl Signal {
     }
 }
 
-/// A volume and its threads; they end when this is dropped, after a last sync and checkpoint.
+/// A volume and its threads; they end with [`Threads::stop`], or when this is dropped, after a last
+/// sync and checkpoint.
 #[derive(Debug)]
 pub(crate) struct Threads {
     pub(crate) volume: Arc<Volume>,
     shared: Arc<Shared>,
-    joins: Vec<JoinHandle<()>>,
+    /// Whether there are threads, or all is done by whoever asks.
+    threads: bool,
+    joins: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Answers that wait for the next sync.
+#[derive(Debug)]
+struct Waiting {
+    answers: Vec<(Answer, Result<Done, Error>)>,
+    /// Failed syncs before the works were appended.
+    failures: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
     work: Condvar,
+    /// What was appended and is answered after the next sync.
+    waiting: Mutex<Vec<Waiting>>,
     syncer: Signal,
     keeper: Signal,
+}
+
+impl Shared {
+    /// How many answers wait for a sync.
+    fn waiting(&self) -> usize {
+        let waiting = lock(&self.waiting);
+        waiting.iter().map(|one| one.answers.len()).sum()
+    }
 }
 
 impl Threads {
@@ -80,14 +104,15 @@ impl Threads {
     /// are done by whoever submits them.
     pub(crate) fn start(volume: Arc<Volume>, threads: bool) -> std::io::Result<Self> {
         let shared: Arc<Shared> = Arc::default();
-        let mut this = Self {
+        let this = Self {
             volume,
             shared,
-            joins: Vec::new(),
+            threads,
+            joins: Mutex::default(),
         };
         if threads {
             this.spawn("store-writer", write)?;
-            this.spawn("store-syncer", sync)?;
+            this.spawn("store-syncer", keep_durable)?;
             this.spawn("store-keeper", keep)?;
         } else {
             this.volume.recover_rest();
@@ -95,19 +120,22 @@ impl Threads {
         Ok(this)
     }
 
-    fn spawn(&mut self, name: &str, run: fn(&Volume, &Shared)) -> std::io::Result<()> {
+    fn spawn(&self, name: &str, run: fn(&Volume, &Shared)) -> std::io::Result<()> {
         let (volume, shared) = (Arc::clone(&self.volume), Arc::clone(&self.shared));
         let builder = std::thread::Builder::new().name(name.into());
-        self.joins
-            .push(builder.spawn(move || run(&volume, &shared))?);
+        let join = builder.spawn(move || run(&volume, &shared))?;
+        lock(&self.joins).push(join);
         Ok(())
     }
 
     /// Appends a work: the answer comes when it is done.
     pub(crate) fn submit(&self, work: Work) -> oneshot::Receiver<Result<Done, Error>> {
         let (answer, receiver) = oneshot::channel();
-        if self.joins.is_empty() {
-            append(&self.volume, vec![(work, answer)]);
+        if !self.threads {
+            append(&self.volume, &self.shared, vec![(work, answer)]);
+            if self.volume.settings.durability == Durability::Ack {
+                sync(&self.volume, &self.shared);
+            }
             return receiver;
         }
         let mut queue = lock(&self.shared.queue);
@@ -122,21 +150,43 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// Ends the threads, after a last sync and checkpoint; waits for that.
+    pub(crate) fn stop(&self) {
+        end(&self.shared, std::mem::take(&mut *lock(&self.joins)));
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
-        lock(&self.shared.queue).stop = true;
-        self.shared.work.notify_all();
-        self.shared.syncer.ring(true);
-        self.shared.keeper.ring(true);
-        for join in self.joins.drain(..) {
-            // One that panicked has said so.
-            let _ = join.join();
+        let joins = std::mem::take(&mut *lock(&self.joins));
+        if joins.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        // Whoever drops it may be a thread that must not wait.
+        let ending = std::thread::Builder::new().name("store-ending".into());
+        if let Err(error) = ending.spawn(move || end(&shared, joins)) {
+            log::error!("cannot end the store's threads: {error}; the next start recovers");
         }
     }
 }
 
+/// Tells threads to end, in an order in which nothing is lost, and waits for them.
+fn end(shared: &Shared, joins: Vec<JoinHandle<()>>) {
+    lock(&shared.queue).stop = true;
+    shared.work.notify_all();
+    for join in joins {
+        // One that panicked has said so.
+        let _ = join.join();
+        // The first was the writer: the others go on for as long as it appends.
+        shared.syncer.ring(true);
+        shared.keeper.ring(true);
+    }
+}
+
 /// Appends works, after eviction has made room if they need a new segment.
-fn append(volume: &Volume, works: Vec<(Work, Answer)>) {
+fn append(volume: &Volume, shared: &Shared, works: Vec<(Work, Answer)>) {
     let (works, answers): (Vec<Work>, Vec<Answer>) = works.into_iter().unzip();
     let bytes: u64 = works.iter().map(Work::bytes).sum();
     let outcomes = if volume.needs_segment(bytes) {
@@ -144,15 +194,53 @@ fn append(volume: &Volume, works: Vec<(Work, Answer)>) {
     } else {
         None
     };
-    let ack = volume.settings.durability == Durability::Ack;
+    let failures = volume.counters.sync_errors.get();
     let outcomes = match outcomes {
-        None => volume.append(&works, ack),
+        None => volume.append(&works),
         Some(error) => works.iter().map(|_| Err(error.again())).collect(),
     };
-    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+    let answers = answers.into_iter().zip(outcomes);
+    if volume.settings.durability == Durability::Ack {
+        let answers = answers.collect();
+        lock(&shared.waiting).push(Waiting { answers, failures });
+        shared.syncer.ring(false);
+    } else {
+        answer(answers);
+    }
+}
+
+fn answer(answers: impl IntoIterator<Item = (Answer, Result<Done, Error>)>) {
+    for (answer, outcome) in answers {
         // Nobody waits any more for an upload that was given up meanwhile.
         let _ = answer.send(outcome);
     }
+}
+
+/// Makes the log durable, and answers those who wait for it; how many did.
+fn sync(volume: &Volume, shared: &Shared) -> usize {
+    let waiting = std::mem::take(&mut *lock(&shared.waiting));
+    let count = waiting.iter().map(|one| one.answers.len()).sum();
+    let synced = volume.sync(Flush::Records);
+    for Waiting { answers, failures } in waiting {
+        // Somebody else's sync may have failed, and taken back what was appended.
+        let failed = match &synced {
+            Err(error) => Some(error.again()),
+            Ok(()) if volume.counters.sync_errors.get() == failures => None,
+            Ok(()) => Some(Error::Unusable {
+                reason: volume
+                    .trouble()
+                    .unwrap_or_else(|| "an fsync failed".to_owned()),
+            }),
+        };
+        answer(answers.into_iter().map(|(answer, outcome)| {
+            let outcome = match (&failed, outcome) {
+                (Some(error), Ok(_)) => Err(error.again()),
+                (_, outcome) => outcome,
+            };
+            (answer, outcome)
+        }));
+    }
+    count
 }
 
 fn write(volume: &Volume, shared: &Shared) {
@@ -180,18 +268,27 @@ fn write(volume: &Volume, shared: &Shared) {
             .count();
         let batch = queue.works.drain(..take).collect();
         drop(queue);
-        append(volume, batch);
+        append(volume, shared, batch);
         if !volume.has_spare() {
             shared.keeper.ring(false);
         }
     }
 }
 
-fn sync(volume: &Volume, shared: &Shared) {
+fn keep_durable(volume: &Volume, shared: &Shared) {
+    let mut answered = 0;
     loop {
         let goes_on = shared.syncer.wait(SYNC_EVERY);
-        // The status says why.
-        let _ = volume.sync(Flush::Records);
+        let until = Instant::now() + GATHER;
+        while goes_on
+            && (1..answered).contains(&shared.waiting())
+            && let left = until.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+        {
+            shared.syncer.wait(left);
+        }
+        // The status says why if it fails.
+        answered = sync(volume, shared);
         if !goes_on {
             return;
         }
@@ -224,7 +321,6 @@ fn keep(volume: &Volume, shared: &Shared) {
             }
         }
     }
-    // The writer ends before: its thread was told first, and takes what waits.
     if let Err(error) = volume.checkpoint() {
         log::error!("{error}");
     }
