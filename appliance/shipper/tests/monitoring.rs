@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use shipper::counters::{LogCounters, MetricCounters};
-use shipper::metrics::{Group, Host, Own, TextSink, Units};
+use shipper::metrics::{Group, Host, Own, Secrets, TextSink, Units};
 use support::program;
 
 /// What the cache shows at `/metrics`, as far as it is asked for here.
@@ -78,6 +78,7 @@ fn sent() -> BTreeSet<String> {
         metrics,
     }
     .collect(&mut sink);
+    Secrets::default().collect(&mut sink);
     let processes = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(processes.path(), std::process::id().to_string()).unwrap();
     let mut group = Group::of_unit("cache", "larder-cache.service");

@@ -12,7 +12,7 @@ use crate::error::Class;
 pub const STATUS: &str = "/run/larder-secrets/status.json";
 
 /// How all is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// When it was so, in seconds since 1970.
     pub time: u64,

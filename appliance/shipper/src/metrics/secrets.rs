@@ -22,14 +22,13 @@ impl Default for Secrets {
 }
 
 impl Secrets {
-    /// Collects them; none on a machine without a fetcher.
+    /// Collects them; a machine without a fetcher has the names, and no samples.
     pub fn collect(&self, sink: &mut dyn Sink) {
         let status = std::fs::read(&self.status).ok();
         let status = status.and_then(|text| serde_json::from_slice::<Status>(&text).ok());
-        if let Some(status) = status {
-            let now = crate::clock::SystemClock::new().now() / 1_000_000_000;
-            samples(&status, now.try_into().unwrap_or_default(), sink);
-        }
+        let now = crate::clock::SystemClock::new().now() / 1_000_000_000;
+        let now = now.try_into().unwrap_or_default();
+        samples(&status.unwrap_or_default(), now, sink);
     }
 }
 
@@ -91,7 +90,8 @@ mod tests {
         };
         let mut sink = TextSink::default();
         secrets.collect(&mut sink);
-        assert_eq!(sink.text, "");
+        let sampled = |line: &str| !line.starts_with('#');
+        assert!(!sink.text.lines().any(sampled), "{}", sink.text);
         std::fs::write(&status, text).unwrap();
         secrets.collect(&mut sink);
         assert!(
