@@ -60,6 +60,9 @@ pub enum Step {
 const BLOCKED: Duration = Duration::from_secs(60);
 /// Time between two tries to open the journal.
 const UNREADABLE: Duration = Duration::from_secs(5);
+/// A journal without entries is opened again after this long: libsystemd does not notice the folder of
+/// a namespace that is made later.
+const EMPTY: Duration = Duration::from_secs(60);
 /// Least time between two writes of the cursor.
 const SAVE: Duration = Duration::from_secs(1);
 /// Answers that are not understood in a row before the lines are given up.
@@ -76,6 +79,8 @@ pub struct Pipeline<J, O, R, C, K> {
     keep: K,
     counters: Arc<LogCounters>,
     reader: Option<Reader<J>>,
+    /// By the monotonic clock, when the journal was opened.
+    opened: Duration,
     streams: Streams,
     redactor: Arc<Mutex<Redactor>>,
     /// What the receiver has acknowledged.
@@ -135,6 +140,7 @@ where
             keep,
             counters,
             reader: None,
+            opened: Duration::ZERO,
             redactor: Arc::default(),
             next: memory.clone(),
             memory,
@@ -243,6 +249,7 @@ where
             Some(reader) => reader,
             None => {
                 let journal = (self.open)()?;
+                self.opened = self.clock.monotonic();
                 let boot = self.clock.boot();
                 let reader = Reader::new(journal, &self.memory, boot, &mut redactor)?;
                 self.reader.insert(reader)
@@ -271,6 +278,7 @@ where
         };
         let ahead_ends = reader.is_ahead() && filled != Filled::Full;
         let now = self.clock.monotonic();
+        let reopen = reader.is_new() && now.saturating_sub(self.opened) >= EMPTY;
         if self.batch.is_empty() {
             if filled == Filled::AtEnd {
                 self.counters.oldest.set(0);
@@ -284,6 +292,9 @@ where
             if ahead_ends {
                 self.reader = None;
                 return Ok(Some(Step::Progress));
+            }
+            if reopen {
+                self.reader = None;
             }
             return Ok(Some(Step::Idle(SAVE)));
         }

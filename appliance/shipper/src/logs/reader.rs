@@ -132,6 +132,11 @@ impl<J: Journal> Reader<J> {
         self.journal.wait(patience)
     }
 
+    /// Whether the journal has had no entry since it was opened.
+    pub(super) fn is_new(&self) -> bool {
+        self.last.is_none() && !self.held
+    }
+
     /// Whether lines of the end of a boot are read ahead of older ones.
     pub(super) fn is_ahead(&self) -> bool {
         self.pass != Pass::Whole
