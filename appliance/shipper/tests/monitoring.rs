@@ -12,14 +12,16 @@ use shipper::counters::{LogCounters, MetricCounters};
 use shipper::metrics::{Group, Host, Own, Secrets, TextSink, Units};
 use support::program;
 
-/// What the cache shows at `/metrics`, as far as it is asked for here.
+/// What the cache shows at `/metrics`, and what the fetcher of secrets says on a machine that has one, as
+/// far as it is asked for here.
 const CACHE: &[&str] = &[
     "cache_nginx_http_responses_total",
     "cache_nginx_request_duration_seconds_bucket",
     "larder_cache_account_responses_total",
-    "larder_cache_certificate_expiry_timestamp_seconds",
+    "larder_cache_certificate_expiry_seconds",
     "larder_cache_connections_total",
     "larder_cache_tls_handshake_failures_total",
+    "larder_secret_state",
     "larder_store_evictable_bytes",
     "larder_store_free_bytes",
     "larder_store_reserve_bytes",
