@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cache::{
-    AuthSettings, ConfiguredToken, Credentials, Listeners, Server, ServerSettings, Settings,
-    SharedAlgorithm, Timeouts, TokenHash, TransportSettings,
+    AuthSettings, ConfiguredToken, Credentials, Listeners, Network, Server, ServerSettings,
+    Settings, SharedAlgorithm, Timeouts, TokenHash, TransportSettings,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,6 +117,8 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
         auth,
         credentials: credentials(),
         max_cas_bytes: config.max_cas_bytes,
+        plain_networks: networks(&config.plain_http_networks)?,
+        signed_only: config.turborepo_signed_only,
         drain: Duration::from_secs(config.drain_seconds),
         names: names(root),
         version: files::version(root),
@@ -161,6 +163,14 @@ fn credentials() -> Credentials {
         folder: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
         socket: Some(secrets::refresh::SOCKET.into()),
     }
+}
+
+fn networks(texts: &[String]) -> anyhow::Result<Vec<Network>> {
+    let parse = |text: &String| {
+        let network = text.parse::<Network>();
+        network.with_context(|| format!("cache.toml: plain_http_networks: {text:?}"))
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// The names of this machine; one without identity is served under a name that fits nobody else.

@@ -1,10 +1,13 @@
 //! Responses that several handlers give.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::body::Body;
+use crate::jitter;
 use crate::transport::budget::Overloaded;
 
 /// A response without a body.
@@ -14,7 +17,7 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+fn typed(status: StatusCode, kind: &'static str, text: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = empty(status);
     *response.body_mut() = Body::bytes(text);
     let kind = HeaderValue::from_static(kind);
@@ -31,6 +34,29 @@ pub(crate) fn text(status: StatusCode, text: String) -> Response<Body> {
 pub(crate) fn message(status: StatusCode, message: &str) -> Response<Body> {
     let text = json!({ "message": message }).to_string();
     typed(status, "application/json", text)
+}
+
+/// JSON.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    typed(status, "application/json", value.to_string())
+}
+
+/// JSON that is text already.
+pub(crate) fn json_text(status: StatusCode, text: Vec<u8>) -> Response<Body> {
+    typed(status, "application/json", text)
+}
+
+/// 429 on the routes of Tuist, with a time to wait that differs from client to client.
+pub(crate) fn busy(text: &str) -> Response<Body> {
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, text);
+    retry_later(&mut response);
+    response
+}
+
+/// Adds when to try again: 1 to 4 seconds, so that not all come back at once.
+pub(crate) fn retry_later(response: &mut Response<Body>) {
+    let wait = 1 + jitter::up_to(Duration::from_secs(4)).as_secs();
+    response.headers_mut().insert(RETRY_AFTER, wait.into());
 }
 
 /// What there is not.

@@ -5,9 +5,12 @@
 //! replaces answered, statuses and texts included, so that clients notice nothing.
 //!
 //! From the outside in: `server` accepts and stops, `transport` speaks TLS and HTTP and ends what
-//! hangs, `auth` says who may, `router` finds the handler, `cas` is the handler of the Xcode CAS.
+//! hangs, `auth` says who may, `router` finds the handler: `api` has those of Tuist, `adapters` those of
+//! other clients, `transfer` what they share.
 
+mod adapters;
 mod answer;
+mod api;
 #[allow(
     dead_code,
     unused_imports,
@@ -15,26 +18,32 @@ mod answer;
 )]
 mod auth;
 mod body;
-mod cas;
+mod call;
 pub mod certificate;
+pub mod control;
 mod credentials;
 mod error;
 mod jitter;
 mod metrics;
+mod network;
 mod notify;
 mod pace;
 mod plain;
 mod process;
 mod range;
+mod references;
 mod router;
 mod server;
 mod settings;
 mod target;
+mod traffic;
+mod transfer;
 mod transport;
 
 pub use auth::{AuthSettings, ConfiguredToken, ServerSettings, SharedAlgorithm, TokenHash, revoke};
 pub use credentials::Credentials;
 pub use error::Error;
+pub use network::Network;
 pub use server::Server;
 pub use settings::{Settings, Timeouts, TransportSettings};
 pub use transport::listeners::Listeners;
@@ -44,7 +53,13 @@ pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = range::parse(&text, bytes.len() as u64);
     let _ = target::decode(&text);
-    let _ = target::query(Some(&text), "account_handle");
+    let _ = target::Query::parse(Some(&text));
+    let _ = target::segments(&text);
+    let _ = transfer::json::parse(bytes);
+    let _ = references::action::parse(bytes);
+    let _ = references::action::tree(bytes);
+    references::xcode::ids(&text, &mut Vec::new());
+    let _ = text.parse::<Network>();
     auth::fuzz(bytes);
     transport::framing::fuzz(bytes);
     let _ = certificate::parse(bytes);

@@ -13,6 +13,7 @@ use store::Status;
 use tokio::time::Instant;
 
 use crate::process;
+use crate::traffic::Traffic;
 use crate::transport::activity::Activity;
 
 /// Upper bounds of the histogram in seconds, and how they are written.
@@ -31,7 +32,7 @@ const BUCKETS: [(f64, &str); 10] = [
 /// What is logged for a client that went away before it had an answer.
 const CLIENT_CLOSED: u16 = 499;
 
-/// A number that only grows.
+/// A number; most only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -40,45 +41,13 @@ impl Counter {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// For one that says how much there is now.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Reasons of [`Xcode::errors`], in its order.
-const REASONS: [&str; 7] = [
-    "too_large",
-    "timeout",
-    "read_error",
-    "persist_error",
-    "invalid_checksum",
-    "checksum_mismatch",
-    "truncated",
-];
-
-/// Counters of the Xcode CAS.
-#[derive(Debug, Default)]
-pub(crate) struct Xcode {
-    pub(crate) hits: Counter,
-    pub(crate) misses: Counter,
-    pub(crate) download_bytes: Counter,
-    pub(crate) download_errors: Counter,
-    pub(crate) attempts: Counter,
-    pub(crate) stored: Counter,
-    pub(crate) exists: Counter,
-    pub(crate) cancelled: Counter,
-    pub(crate) upload_bytes: Counter,
-    errors: [Counter; 7],
-}
-
-impl Xcode {
-    /// An upload failed; `reason` is one of [`REASONS`].
-    pub(crate) fn failed(&self, reason: &str) {
-        let known = REASONS.iter().position(|known| *known == reason);
-        debug_assert!(known.is_some(), "{reason}");
-        if let Some(at) = known {
-            self.errors[at].add(1);
-        }
     }
 }
 
@@ -117,7 +86,7 @@ struct Durations {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Labels, Durations>>,
-    pub(crate) xcode: Xcode,
+    pub(crate) traffic: Traffic,
     pub(crate) connections: Counter,
     pub(crate) handshake_failures: Counter,
 }
@@ -136,7 +105,7 @@ impl Observed {
         metrics: &Arc<Metrics>,
         activity: &Arc<Activity>,
         method: &Method,
-        path: &str,
+        group: &'static str,
     ) -> Self {
         activity.began();
         Self {
@@ -144,7 +113,7 @@ impl Observed {
             activity: Arc::clone(activity),
             labels: Labels {
                 method: method_label(method),
-                group: group_label(path),
+                group,
                 status: CLIENT_CLOSED,
             },
             began: Instant::now(),
@@ -158,14 +127,19 @@ impl Observed {
     /// A piece of the response goes out.
     pub(crate) fn sent(&self, bytes: usize) {
         self.activity.moved();
-        if self.labels.group == "xcode" && self.labels.method == "GET" {
-            self.metrics.xcode.download_bytes.add(bytes as u64);
+        if self.labels.method == "GET"
+            && matches!(self.labels.status, 200 | 206)
+            && let Some(flow) = self.metrics.traffic.of(self.labels.group)
+        {
+            flow.download_bytes.add(bytes as u64);
         }
     }
 
     /// The response breaks off because the disk failed.
     pub(crate) fn failed(&self) {
-        self.metrics.xcode.download_errors.add(1);
+        if let Some(flow) = self.metrics.traffic.of(self.labels.group) {
+            flow.download_errors.add(1);
+        }
     }
 }
 
@@ -189,19 +163,6 @@ fn method_label(method: &Method) -> &'static str {
     ];
     let known = KNOWN.iter().find(|known| **known == method.as_str());
     known.copied().unwrap_or("INVALID")
-}
-
-fn group_label(path: &str) -> &'static str {
-    const GROUPS: [(&str, &str); 6] = [
-        ("/api/cache/cas/", "xcode"),
-        ("/api/cache/keyvalue", "keyvalue"),
-        ("/api/cache/gradle/", "gradle"),
-        ("/api/cache/module/", "module"),
-        ("/api/registry/swift", "registry"),
-        ("/metrics", "metrics"),
-    ];
-    let known = GROUPS.iter().find(|(prefix, _)| path.starts_with(prefix));
-    known.map_or("other", |(_, group)| group)
 }
 
 impl Metrics {
@@ -232,53 +193,7 @@ impl Metrics {
             text.line("", &[("operation", operation)], u64::from(up));
         }
         self.requests(&mut text);
-        let x = &self.xcode;
-        for (name, help, counter) in [
-            (
-                "download_disk_hits_total",
-                "Objects found on the disk.",
-                &x.hits,
-            ),
-            (
-                "download_disk_misses_total",
-                "Objects not found on the disk.",
-                &x.misses,
-            ),
-            (
-                "download_bytes",
-                "Bytes of objects sent.",
-                &x.download_bytes,
-            ),
-            (
-                "download_errors_total",
-                "Downloads that the disk broke off.",
-                &x.download_errors,
-            ),
-            ("upload_attempts_total", "Uploads begun.", &x.attempts),
-            ("upload_success_total", "Objects stored.", &x.stored),
-            (
-                "upload_exists_total",
-                "Uploads of objects that were there.",
-                &x.exists,
-            ),
-            (
-                "upload_cancelled_total",
-                "Uploads given up by the client.",
-                &x.cancelled,
-            ),
-            ("upload_bytes", "Bytes of objects stored.", &x.upload_bytes),
-        ] {
-            text.family(&format!("tuist_cache_xcode_{name}"), "counter", help);
-            text.line("", &[], counter.get());
-        }
-        text.family(
-            "tuist_cache_xcode_upload_errors_total",
-            "counter",
-            "Uploads that failed.",
-        );
-        for (reason, counter) in REASONS.iter().zip(&x.errors) {
-            text.line("", &[("reason", reason)], counter.get());
-        }
+        self.traffic.write(&mut text);
         for (name, help, counter) in [
             (
                 "connections_total",
@@ -341,6 +256,11 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    #[cfg(test)]
+    pub(crate) fn into_string(self) -> String {
+        self.text
+    }
+
     /// Begins a metric.
     pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.family = name.into();
@@ -387,23 +307,20 @@ mod tests {
             method_label(&Method::from_bytes(b"BREW").unwrap()),
             "INVALID"
         );
-        assert_eq!(group_label("/api/cache/cas/abc"), "xcode");
-        assert_eq!(group_label("/api/cache/keyvalue/abc"), "keyvalue");
-        assert_eq!(group_label("/up"), "other");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_counted_once_it_is_over() {
         let metrics = Arc::new(Metrics::default());
         let activity = Arc::new(Activity::new(&Timeouts::default()));
-        let mut observed = Observed::new(&metrics, &activity, &Method::GET, "/api/cache/cas/a");
+        let mut observed = Observed::new(&metrics, &activity, &Method::GET, "xcode");
         observed.answered(StatusCode::OK);
         observed.sent(7);
         tokio::time::advance(std::time::Duration::from_millis(60)).await;
         let text = |metrics: &Metrics| metrics.text("1\"2", &Status::Ready, |_| {});
         assert!(!text(&metrics).contains("status=\"200\""));
         drop(observed);
-        drop(Observed::new(&metrics, &activity, &Method::GET, "/"));
+        drop(Observed::new(&metrics, &activity, &Method::GET, "other"));
         let text = text(&metrics);
         let labels = r#"method="GET",path_group="xcode",status="200",status_class="2""#;
         for line in [

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use store::{Key, Kind};
 
-use crate::answer::{invalid, message, not_found, text};
-use crate::auth::{Action, Caller, Denial, NoHandle, Project};
+use crate::answer::{not_found, text};
+use crate::api::{ready, registry, spec};
 use crate::body::{Body, Received};
+use crate::call::Call;
 use crate::metrics::Observed;
 use crate::server::{Listener, Shared};
-use crate::target::{Undecodable, decode, query, unsafe_name};
+use crate::target::Query;
 use crate::transport::connection::Connection;
-use crate::{cas, plain};
+use crate::{adapters, api, plain};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Most bytes of a body that are read for nothing, so that the client sees an early answer.
+const LINGER: u64 = 1 << 20;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -25,11 +27,15 @@ pub(crate) async fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let (method, path) = (request.method(), request.uri().path());
-    let mut observed = Observed::new(&shared.metrics, &connection.activity, method, path);
+    let group = group(request.method(), request.uri().path(), request.headers());
+    let activity = &connection.activity;
+    let mut observed = Observed::new(&shared.metrics, activity, request.method(), group);
     let id = request_id(request.headers());
     let mut response = match connection.listener {
         Listener::Https => service(&shared, &connection, &id, request).await,
+        Listener::Http if is_plain(&shared, &connection, &request) => {
+            service(&shared, &connection, &id, request).await
+        }
         Listener::Http => plain::answer(&shared, &request),
         Listener::Metrics => metrics(&shared, &request),
     };
@@ -37,6 +43,32 @@ pub(crate) async fn answer(
     response.headers_mut().insert(REQUEST_ID, id);
     response.body_mut().observe(observed);
     response
+}
+
+/// Whether a request without TLS is served: other clients than Tuist's, in networks that are listed.
+fn is_plain<B>(shared: &Shared, connection: &Connection, request: &Request<B>) -> bool {
+    let networks = &shared.settings.plain_networks;
+    adapters::is_path(request.uri().path())
+        && networks
+            .iter()
+            .any(|network| network.contains(connection.peer))
+}
+
+/// Label of a request: bounded, whatever clients send.
+fn group(method: &Method, path: &str, headers: &HeaderMap) -> &'static str {
+    const GROUPS: [(&str, &str); 6] = [
+        ("/api/cache/cas/", "xcode"),
+        ("/api/cache/keyvalue", "keyvalue"),
+        ("/api/cache/gradle/", "gradle"),
+        ("/api/cache/module/", "module"),
+        ("/api/registry/swift", "registry"),
+        ("/metrics", "metrics"),
+    ];
+    let known = GROUPS.iter().find(|(prefix, _)| path.starts_with(prefix));
+    let known = known.map(|(_, group)| *group);
+    known
+        .or_else(|| adapters::group(method, path, headers))
+        .unwrap_or("other")
 }
 
 /// The client's own id if it looks like one, else a new one.
@@ -74,6 +106,9 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
         return not_found();
     }
     let version = &shared.settings.version;
+    let (sessions, unfinished) = shared.sessions.usage();
+    shared.metrics.traffic.multipart.open.set(sessions as u64);
+    shared.metrics.traffic.multipart.unfinished.set(unfinished);
     let more = |text: &mut _| {
         shared.access.write(text);
         shared.budget.write(text);
@@ -100,87 +135,49 @@ async fn service(
     let (parts, body) = request.into_parts();
     // HTTP/2 refuses the rest of one stream; who waits for 100 Continue sends nothing yet.
     let lingers = parts.version < Version::HTTP_2 && !parts.headers.contains_key(EXPECT);
-    let linger = if lingers {
-        shared.settings.max_cas_bytes
-    } else {
-        0
-    };
-    let body = Received::new(body, &connection.activity, linger);
-    let Some(path) = parts.uri.path().strip_prefix("/api/cache/") else {
-        return not_found();
-    };
-    let caller = Caller {
+    let body = Received::new(body, &connection.activity, if lingers { LINGER } else { 0 });
+    let call = Call {
+        shared,
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: Query::parse(parts.uri.query()),
         headers: &parts.headers,
         peer: connection.peer,
         // Printable, as `request_id` sees to.
-        request_id: id.to_str().unwrap_or("-"),
+        id: id.to_str().unwrap_or("-"),
     };
-    let action = match parts.method {
-        Method::GET | Method::HEAD => Action::Read,
-        _ => Action::Write,
-    };
-    // Before anything else, also before what there is not: without a token there is nothing.
-    let asked = project(parts.uri.query());
-    let grant = match shared
-        .access
-        .authorize(caller, asked.as_ref().ok(), action)
-        .await
-    {
-        Ok(grant) => grant,
-        // The credential is good, the query is not.
-        Err(denial) => {
-            return match asked {
-                Err(response) if denial == Denial::Forbidden => *response,
-                _ => denial.response(),
-            };
-        }
-    };
-    let Some(id) = path
-        .strip_prefix("cas/")
-        .filter(|id| !id.is_empty() && !id.contains('/'))
-    else {
-        return not_found();
-    };
-    if !matches!(parts.method, Method::GET | Method::POST) {
-        return not_found();
+    if let Some(path) = call.path.strip_prefix("/api/cache/") {
+        return api::answer(&call, path, body).await;
     }
-    let Ok(id) = decode(id) else {
-        return message(StatusCode::BAD_REQUEST, "Bad Request");
-    };
-    if let Some(why) = unsafe_name(&id) {
-        return invalid(&[("id", why)]);
+    if adapters::is_path(call.path) {
+        return adapters::answer(&call, body).await;
     }
-    let key = Key {
-        kind: Kind::XcodeCas,
-        account: grant.project.account.as_str().into(),
-        project: grant.project.project.as_str().into(),
-        hash: id.into_owned(),
-        ..Key::default()
-    };
-    if parts.method == Method::GET {
-        let share = shared.budget.share(&grant.project.account);
-        cas::get(shared, share, &key, &parts.headers).await
-    } else {
-        cas::post(shared, &key, &parts.headers, body).await
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    match call.path {
+        "/ready" if reads => ready::answer(shared),
+        "/api/spec" if reads => spec::answer(shared),
+        path if is_registry(path) => registry::answer(),
+        _ => not_found(),
     }
 }
 
-/// The project that a query names.
-fn project(text: Option<&str>) -> Result<Project, Box<Response<Body>>> {
-    let undecodable = |Undecodable| message(StatusCode::BAD_REQUEST, "Bad Request");
-    let account = query(text, "account_handle").map_err(undecodable)?;
-    let project = query(text, "project_handle").map_err(undecodable)?;
-    // One that is absent makes both absent: nothing that a token could give access to.
-    let (Some(account), Some(project)) = (account, project) else {
-        return Err(Denial::Forbidden.response().into());
-    };
-    Project::parse(&account, &project).map_err(|(name, why)| {
-        Box::new(match why {
-            NoHandle::Empty => message(StatusCode::BAD_REQUEST, &format!("Missing {name}")),
-            NoHandle::EncodedTwice => {
-                message(StatusCode::BAD_REQUEST, &format!("{name} is encoded twice"))
-            }
-            NoHandle::Unsafe(why) => invalid(&[(name, why)]),
-        })
-    })
+fn is_registry(path: &str) -> bool {
+    let rest = path.strip_prefix("/api/registry/swift");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_bounded() {
+        let group = |path| super::group(&Method::GET, path, &HeaderMap::new());
+        assert_eq!(group("/api/cache/cas/abc"), "xcode");
+        assert_eq!(group("/api/cache/keyvalue/abc"), "keyvalue");
+        assert_eq!(group("/v1/cache/1"), "nx");
+        assert_eq!(group("/up"), "other");
+        assert_eq!(group("/api/registry/swiftly"), "registry");
+        assert!(!is_registry("/api/registry/swiftly") && is_registry("/api/registry/swift/a"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The service as a whole: start, accept, stop.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +14,15 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use crate::adapters::sccache::Checks;
+use crate::api::sessions::Sessions;
 use crate::auth::Access;
 use crate::certificate::{SelfSigned, provider};
 use crate::credentials::Value;
 use crate::metrics::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::connection;
-use crate::{Credentials, Error, Listeners, Settings, notify};
+use crate::{Credentials, Error, Listeners, Settings, control, notify};
 
 /// Most connections at a time; files of objects come on top.
 const CONNECTIONS: usize = 16 * 1024;
@@ -55,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) access: Access,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) sessions: Sessions,
+    pub(crate) checks: Checks,
     pub(crate) metrics: Arc<Metrics>,
     complaints: Mutex<Option<Instant>>,
     unsaid: AtomicU64,
@@ -86,6 +91,7 @@ pub struct Server {
     certificate: Arc<SelfSigned>,
     tls: TlsAcceptor,
     listeners: Vec<(Listener, tokio::net::TcpListener)>,
+    control: Option<UnixListener>,
 }
 
 impl std::fmt::Debug for Server {
@@ -152,6 +158,8 @@ impl Server {
         let shared = Shared {
             access,
             budget: Budget::new(settings.transport.budget),
+            sessions: Sessions::default(),
+            checks: Checks::default(),
             settings,
             store,
             metrics: Arc::default(),
@@ -163,6 +171,7 @@ impl Server {
             certificate,
             tls: TlsAcceptor::from(Arc::new(tls)),
             listeners: all,
+            control: listeners.control,
         })
     }
 
@@ -190,6 +199,9 @@ impl Server {
             .inspect_err(|error| log::warn!("cannot listen for SIGHUP: {error}"))
             .ok();
         let tokens = tokio::spawn(look_at_tokens(Arc::clone(&shared), reload));
+        let control = self
+            .control
+            .map(|socket| tokio::spawn(control::serve(Arc::clone(&shared), socket)));
         let watchdog = tokio::spawn(notify::watchdog());
         notify::ready(&in_words(&shared));
         log::info!("{}", in_words(&shared));
@@ -213,6 +225,9 @@ impl Server {
             );
         }
         looking.abort();
+        if let Some(control) = control {
+            control.abort();
+        }
         tokens.abort();
         watchdog.abort();
         shared.store.clone().close().await;
@@ -354,6 +369,7 @@ async fn look(shared: Arc<Shared>, certificate: Arc<SelfSigned>) {
     let mut looked = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
+        shared.sessions.sweep();
         let status = shared.store.check().await;
         if status != last {
             say(&status, &shared.settings.storage);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{AuthSettings, Credentials};
+use crate::{AuthSettings, Credentials, Network};
 
 /// Everything that the service is told.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub struct Settings {
     pub credentials: Credentials,
     /// Largest Xcode CAS object in bytes.
     pub max_cas_bytes: u64,
+    /// Private networks whose clients may come without TLS, Tuist's excepted.
+    pub plain_networks: Vec<Network>,
+    /// Whether Turborepo's artifacts must be signed.
+    pub signed_only: bool,
     /// Longest wait for running transfers at a stop.
     pub drain: Duration,
     /// Names in the certificate, the first one first; never empty.

@@ -31,20 +31,56 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, Undecodable> {
         .map_err(|_| Undecodable)
 }
 
-/// The value of `name` in a query. One that is there twice is an error: whoever checks and whoever
-/// acts might take different ones.
-pub(crate) fn query(query: Option<&str>, name: &str) -> Result<Option<String>, Undecodable> {
-    let mut found = None;
-    for pair in query.unwrap_or_default().split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A broken pair spoils the whole query, also under another name.
-        let (key, value) = (key.replace('+', " "), value.replace('+', " "));
-        let (key, value) = (decode(&key)?, decode(&value)?);
-        if key == name && found.replace(value.into_owned()).is_some() {
-            return Err(Undecodable);
+/// The parameters of a query.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Parses the part of a target behind `?`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be decoded; or a parameter is there twice, or a value was encoded twice: whoever
+    /// checks and whoever acts might take different ones.
+    pub(crate) fn parse(text: Option<&str>) -> Result<Self, Undecodable> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in text.unwrap_or_default().split('&') {
+            if pair.is_empty() {
+                continue;
+            }
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (key.replace('+', " "), value.replace('+', " "));
+            let (key, value) = (decode(&key)?, decode(&value)?);
+            if is_encoded(&value) || pairs.iter().any(|(known, _)| *known == key) {
+                return Err(Undecodable);
+            }
+            pairs.push((key.into_owned(), value.into_owned()));
         }
+        Ok(Self(pairs))
     }
-    Ok(found)
+
+    /// The value of a parameter.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Whether there is a `%xx` in a text that was decoded already.
+fn is_encoded(text: &str) -> bool {
+    text.as_bytes()
+        .windows(3)
+        .any(|three| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit))
+}
+
+/// The segments of a path, each decoded; none may be empty, `.` or `..`, or hold `/`, `\\` or NUL
+/// once it is decoded, so that no two paths mean the same object.
+pub(crate) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Undecodable> {
+    let each = |segment| match decode(segment)? {
+        segment if unsafe_name(&segment).is_some() || is_encoded(&segment) => Err(Undecodable),
+        segment => Ok(segment),
+    };
+    path.split('/').map(each).collect()
 }
 
 /// Why a value may not be part of a name, or nothing.
@@ -74,14 +110,27 @@ mod tests {
 
     #[test]
     fn queries() {
-        let all = Some("account_handle=a+b&x&project_handle=%70&z&z");
-        assert_eq!(query(all, "account_handle").unwrap().unwrap(), "a b");
-        assert_eq!(query(all, "project_handle").unwrap().unwrap(), "p");
-        assert_eq!(query(all, "z"), Err(Undecodable));
-        assert_eq!(query(all, "x").unwrap().unwrap(), "");
-        assert_eq!(query(all, "y").unwrap(), None);
-        assert_eq!(query(None, "y").unwrap(), None);
-        assert_eq!(query(Some("a=%zz&y=1"), "y"), Err(Undecodable));
+        let all = Query::parse(Some("account_handle=a+b&x&&project_handle=%70"));
+        let all = all.unwrap();
+        assert_eq!(all.get("account_handle"), Some("a b"));
+        assert_eq!(all.get("project_handle"), Some("p"));
+        assert_eq!(all.get("x"), Some(""));
+        assert_eq!(all.get("y"), None);
+        assert_eq!(Query::parse(None), Ok(Query::default()));
+        for bad in ["a=%zz&y=1", "a=1&a=1", "a=1&%61=2", "a=%2561"] {
+            assert_eq!(Query::parse(Some(bad)), Err(Undecodable), "{bad}");
+        }
+        assert_eq!(Query::parse(Some("a=5%25")).unwrap().get("a"), Some("5%"));
+    }
+
+    #[test]
+    fn paths_have_one_spelling() {
+        assert_eq!(segments("a/b%20c").unwrap(), ["a", "b c"]);
+        for bad in [
+            "", "a//b", "a/", "./a", "a/..", "a/%2e%2e", "a%2Fb", "a%5cb", "%00", "%2561",
+        ] {
+            assert_eq!(segments(bad), Err(Undecodable), "{bad}");
+        }
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub struct Cache {
     pub token_sha256: Option<String>,
     /// Largest Xcode CAS object in bytes.
     pub max_cas_bytes: u64,
+    /// Private networks whose clients may come over plain HTTP on port 80, Tuist's excepted.
+    #[serde(default)]
+    pub plain_http_networks: Vec<String>,
+    /// Whether Turborepo's artifacts must be signed.
+    #[serde(default)]
+    pub turborepo_signed_only: bool,
     /// Longest drain of running transfers at a stop, in seconds.
     pub drain_seconds: u64,
     /// Who may.

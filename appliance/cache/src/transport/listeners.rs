@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 
 use crate::Error;
 
@@ -14,6 +15,8 @@ pub struct Listeners {
     pub http: Vec<TcpListener>,
     /// `/metrics`; loopback only.
     pub metrics: Vec<TcpListener>,
+    /// Questions of the person on call; only root can reach it.
+    pub control: Option<UnixListener>,
 }
 
 impl Listeners {
@@ -32,7 +35,12 @@ impl Listeners {
         let sockets = sd_notify::listen_fds_with_names();
         for (descriptor, name) in sockets.map_err(|source| Error::Sockets { source })? {
             // SAFETY: systemd opened it for us, and by the contract above nobody else owns it.
-            let socket = TcpListener::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+            if name == "control" {
+                listeners.control = Some(UnixListener::from(descriptor));
+                continue;
+            }
+            let socket = TcpListener::from(descriptor);
             match &*name {
                 "https" => listeners.https.push(socket),
                 "http" => listeners.http.push(socket),
@@ -66,6 +74,7 @@ impl Listeners {
             https: bind(https)?,
             http: bind(http)?,
             metrics: bind(metrics)?,
+            control: None,
         })
     }
 }

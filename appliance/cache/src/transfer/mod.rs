@@ -1,0 +1,5 @@
+//! Objects in and out of the store, whichever protocol asks.
+
+pub(crate) mod download;
+pub(crate) mod json;
+pub(crate) mod upload;
