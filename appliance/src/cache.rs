@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files::{self, Root};
 use crate::identity::Identity;
+use crate::oncall;
 
 /// Credential that holds the token that clients must show.
 const TOKEN: &str = "larder.cache-token";
@@ -26,9 +27,13 @@ const TOKEN: &str = "larder.cache-token";
 ///
 /// The folder of artifacts may be missing, read-only or broken: then reads miss and writes fail,
 /// and the status of the service says why.
+///
+/// With one of the commands below, it asks the service that runs on this machine instead.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    question: Option<oncall::Command>,
     /// Folder of the configuration
     #[arg(long, value_name = "DIR", default_value = "/etc/larder")]
     config: PathBuf,
@@ -44,14 +49,20 @@ pub(crate) struct Arguments {
     /// Listen here for /metrics (with --listen); may be repeated
     #[arg(long, value_name = "ADDRESS:PORT", requires = "listen")]
     listen_metrics: Vec<SocketAddr>,
+    /// Answer questions of the person on call here (with --listen)
+    #[arg(long, value_name = "PATH", requires = "listen")]
+    control: Option<PathBuf>,
 }
 
 /// Runs the service until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(question) = &arguments.question {
+        return oncall::run(question);
+    }
     // SAFETY: this is the first thing that this process does with files it has not opened itself,
     // and it is done once.
     let systemd = unsafe { Listeners::from_systemd() }?;
-    let listeners = if arguments.listen.is_empty() {
+    let mut listeners = if arguments.listen.is_empty() {
         systemd
     } else {
         Listeners::bind(
@@ -60,6 +71,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             &arguments.listen_metrics,
         )?
     };
+    if let Some(path) = &arguments.control {
+        let socket = std::os::unix::net::UnixListener::bind(path);
+        let failed = || format!("cannot listen on {}", path.display());
+        listeners.control = Some(socket.with_context(failed)?);
+    }
     let settings = settings(arguments, &Root::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -26,18 +26,7 @@ pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> Result
         bail!("{address} is not this machine, and its certificate would not be checked");
     }
     let end = Instant::now() + patience;
-    let patience = patience.max(Duration::from_millis(1));
-    let stream = TcpStream::connect_timeout(&address, patience).context("no connection")?;
-    stream.set_write_timeout(Some(patience))?;
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
-    let mut stream = StreamOwned::new(connection, stream);
+    let mut stream = connect(address, patience)?;
     set_patience(&stream, end)?;
     write!(
         stream,
@@ -56,6 +45,44 @@ pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> Result
         }
     }
     status(&answer).with_context(|| format!("{address} does not speak HTTP"))
+}
+
+/// The certificate (DER) that the service at `address`, a loopback address, shows.
+///
+/// # Errors
+///
+/// It shows none within `patience`.
+pub(crate) fn certificate(address: SocketAddr, patience: Duration) -> Result<Vec<u8>> {
+    if !address.ip().is_loopback() {
+        bail!("{address} is not this machine");
+    }
+    let end = Instant::now() + patience;
+    let mut stream = connect(address, patience)?;
+    while stream.conn.is_handshaking() {
+        set_patience(&stream, end)?;
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    let shown = stream.conn.peer_certificates();
+    let first = shown.and_then(<[_]>::first);
+    Ok(first.context("it shows no certificate")?.to_vec())
+}
+
+fn connect(
+    address: SocketAddr,
+    patience: Duration,
+) -> Result<StreamOwned<ClientConnection, TcpStream>> {
+    let patience = patience.max(Duration::from_millis(1));
+    let stream = TcpStream::connect_timeout(&address, patience).context("no connection")?;
+    stream.set_write_timeout(Some(patience))?;
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+    Ok(StreamOwned::new(connection, stream))
 }
 
 fn set_patience(stream: &StreamOwned<ClientConnection, TcpStream>, end: Instant) -> Result<()> {

@@ -10,6 +10,7 @@ mod auth;
 mod cache;
 mod cas;
 mod console;
+mod doctor;
 mod esp;
 mod files;
 mod grow;
@@ -18,6 +19,7 @@ mod hostkey;
 mod identity;
 mod logging;
 mod loopback;
+mod oncall;
 mod panel;
 mod secrets;
 mod shipper;
@@ -44,6 +46,7 @@ enum Command {
     Mount(Mount),
     Grow(grow::Arguments),
     Cache(cache::Arguments),
+    Doctor(doctor::Arguments),
     #[command(subcommand)]
     Auth(auth::Command),
     Secrets(secrets::Arguments),
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Identity(arguments) => identity::run(&arguments),
         Command::Hostkey(arguments) => hostkey::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Auth(command) => auth::run(&command),
         Command::Secrets(arguments) => secrets::run(&arguments),
         Command::Mount(Mount::Esp(arguments)) => esp::run(&arguments),

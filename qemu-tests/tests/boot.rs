@@ -11,7 +11,7 @@ use vm::{Credential, Patience};
 /// All that a boot starts, logins aside. What is new here has a reason to run on every machine.
 const UNITS: &str = "\
 -.mount boot.mount cas.mount dbus-broker.service dbus.socket dev-zram0.swap etc-machine\\x2did.mount \
-fstrim.timer larder-cache-http.socket larder-cache-https.socket larder-cache-metrics.socket \
+fstrim.timer larder-cache-control.socket larder-cache-http.socket larder-cache-https.socket larder-cache-metrics.socket \
 larder-cache.service larder-cas.service larder-console.service larder-esp.service \
 larder-health.service larder-hostkey.service larder-identity.service larder-refresh.socket \
 larder-secrets.service larder-secrets.socket larder-shipper.service modprobe@efi_pstore.service \

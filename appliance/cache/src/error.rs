@@ -13,7 +13,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A socket of systemd has a name that means nothing here.
-    #[error("systemd hands over a socket named {name:?}; right names are https, http, metrics and control")]
+    #[error(
+        "systemd hands over a socket named {name:?}; right names are https, http, metrics and control"
+    )]
     SocketName {
         /// Its name.
         name: String,

@@ -67,13 +67,25 @@ mod tests {
             ("xcode-cas:acme/app:ABC", "", ""),
             ("module:acme/app:h:builds:Name.zip", "builds", "Name.zip"),
             ("free:acme/app:some/deep/key", "", ""),
-            ("free:acme/app:a%3ab%25%20%c3%a9%0a:turborepo", "turborepo", ""),
+            (
+                "free:acme/app:a%3ab%25%20%c3%a9%0a:turborepo",
+                "turborepo",
+                "",
+            ),
             ("module:acme/app:h::n", "", "n"),
         ] {
             let key = read(text).unwrap();
             assert_eq!((&*key.category, &*key.name), (category, name));
         }
-        let bad = ["", "free", "free:a", "free:a/b", "nothing:a/b:c", "free:a/b:%zz", "free:a/b:c:d:e:f"];
+        let bad = [
+            "",
+            "free",
+            "free:a",
+            "free:a/b",
+            "nothing:a/b:c",
+            "free:a/b:%zz",
+            "free:a/b:c:d:e:f",
+        ];
         for bad in bad {
             assert_eq!(read(bad), None, "{bad}");
         }

@@ -39,7 +39,10 @@ impl Matcher {
         Ok(Self {
             key: filter.key.as_ref().map(read).transpose()?,
             // As handles are made equal.
-            account: filter.account.as_ref().map(|name| name.to_ascii_lowercase()),
+            account: filter
+                .account
+                .as_ref()
+                .map(|name| name.to_ascii_lowercase()),
             project: filter.project.as_ref().map(project).transpose()?,
             kind: filter.kind.as_ref().map(kind).transpose()?,
             writer: filter.writer.clone(),
@@ -53,13 +56,18 @@ impl Matcher {
         let fits = |wanted: &Option<String>, value: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == value)
         };
-        self.key.as_ref().is_none_or(|key| info.key.key().as_ref() == Some(key))
+        self.key
+            .as_ref()
+            .is_none_or(|key| info.key.key().as_ref() == Some(key))
             && fits(&self.account, account)
             && self.project.as_ref().is_none_or(|wanted| {
                 wanted.account.as_str() == account && wanted.project.as_str() == project
             })
             && self.kind.is_none_or(|wanted| wanted == kind)
-            && self.writer.as_ref().is_none_or(|wanted| is_writer(info, wanted))
+            && self
+                .writer
+                .as_ref()
+                .is_none_or(|wanted| is_writer(info, wanted))
             && self.since.is_none_or(|since| info.time >= since)
     }
 
@@ -109,9 +117,11 @@ pub(super) async fn purge(
         let (shared, answers) = (Arc::clone(shared), answers.clone());
         tokio::spawn(async move {
             blocking(&shared, &answers, move |store, _| {
-                scan(store, &scanned, |info| match sender.blocking_send(info.clone()) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
+                scan(store, &scanned, |info| {
+                    match sender.blocking_send(info.clone()) {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_) => ControlFlow::Break(()),
+                    }
                 })
             })
             .await
@@ -146,7 +156,9 @@ pub(super) async fn purge(
         }
     }
     if failed > 0 {
-        return Err(format!("{failed} of {objects} objects could not be removed"));
+        return Err(format!(
+            "{failed} of {objects} objects could not be removed"
+        ));
     }
     Ok((objects, bytes))
 }

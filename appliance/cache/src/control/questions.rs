@@ -20,10 +20,12 @@ pub(super) async fn answer(shared: Arc<Shared>, question: Question, answers: Ans
         Question::Explain { key } => explain(&shared, &key, &answers).await,
         Question::Usage { projects } => usage(&shared, projects, &answers).await,
         Question::Ls { filter } => match Matcher::new(&filter) {
-            Ok(matcher) => blocking(&shared, &answers, move |store, answers| {
-                list(store, &matcher, answers)
-            })
-            .await,
+            Ok(matcher) => {
+                blocking(&shared, &answers, move |store, answers| {
+                    list(store, &matcher, answers)
+                })
+                .await
+            }
             Err(why) => Err(why),
         },
         Question::Verify { filter } => match Matcher::new(&filter) {
@@ -102,7 +104,9 @@ fn list(store: &Store, matcher: &Matcher, answers: &Answers) -> Outcome {
 
 async fn explain(shared: &Shared, text: &str, answers: &Answers) -> Outcome {
     let Some(key) = key::read(text) else {
-        return Err(format!("{text:?} is no key; `appliance cache ls` prints keys"));
+        return Err(format!(
+            "{text:?} is no key; `appliance cache ls` prints keys"
+        ));
     };
     let found = shared.store.head(&key).await;
     match found.map_err(|error| error.to_string())? {
@@ -113,9 +117,11 @@ async fn explain(shared: &Shared, text: &str, answers: &Answers) -> Outcome {
         None if !shared.store.is_recovered() => {
             Err("the index is still being read: whether it is there is not known yet".into())
         }
-        None => Err("there is no such object: it was never stored, evicted, removed, cleaned with \
+        None => Err(
+            "there is no such object: it was never stored, evicted, removed, cleaned with \
                      its project, or an object that it names is gone"
-            .into()),
+                .into(),
+        ),
     }
 }
 
@@ -218,7 +224,8 @@ async fn verify(shared: &Arc<Shared>, matcher: Matcher, answers: &Answers) -> Ou
                 answers.say(Line::Problem { key, what });
             }
         });
-        audited.map_err(|error| error.to_string())
+        audited
+            .map_err(|error| error.to_string())
             .map(|()| verified)
     })
     .await
