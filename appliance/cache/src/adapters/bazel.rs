@@ -58,8 +58,10 @@ async fn get_blob(asked: &Asked<'_>, hash: &str) -> Response<Body> {
     let flow = call.shared.metrics.traffic.flow(asked.client.group());
     match download::find(call, &key, flow).await {
         Some(object) => {
-            let mut response = download::send(call, object);
-            download::immutable(&mut response);
+            let mut response = asked.send(object).await;
+            if response.status().is_success() {
+                download::immutable(&mut response);
+            }
             response
         }
         None => empty(StatusCode::NOT_FOUND),
@@ -100,7 +102,7 @@ async fn get_result(asked: &Asked<'_>, hash: &str) -> Response<Body> {
         return missing();
     };
     if object.len() > RESULT {
-        return download::send(call, object);
+        return asked.send(object).await;
     }
     let Some(bytes) = download::whole(call, object, RESULT).await else {
         return missing();

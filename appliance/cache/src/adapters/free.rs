@@ -42,7 +42,7 @@ pub(super) async fn answer(asked: &Asked<'_>, body: Received) -> Response<Body> 
 pub(super) async fn get(asked: &Asked<'_>, key: &Key) -> Response<Body> {
     let flow = asked.call.shared.metrics.traffic.flow(asked.client.group());
     match download::find(asked.call, key, flow).await {
-        Some(object) => download::send(asked.call, object),
+        Some(object) => asked.send(object).await,
         None => empty(StatusCode::NOT_FOUND),
     }
 }

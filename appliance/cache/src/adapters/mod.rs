@@ -24,6 +24,7 @@ use crate::auth::{Action, Denial, Grant, Project};
 use crate::body::{Body, Received};
 use crate::call::Call;
 use crate::target::{decode, segments};
+use crate::transfer::download;
 use statuses::{Statuses, say};
 
 /// Largest object in bytes.
@@ -227,12 +228,14 @@ pub(crate) async fn answer(call: &Call<'_>, body: Received) -> Response<Body> {
     }
 }
 
-/// The answer when there is too much at once, as the client bears it best.
-#[allow(dead_code, reason = "what counts bytes on their way answers with it")]
-pub(crate) fn busy(call: &Call<'_>) -> Response<Body> {
-    let rest = place(call.path).map_or("", |(_, rest)| rest);
-    let client = Client::of(call.method, rest, call.headers);
-    client.statuses().busy(call.action())
+impl Asked<'_> {
+    /// The object, or what the client bears best if there is no memory for it now.
+    async fn send(&self, object: store::Object) -> Response<Body> {
+        match download::send(self.call, &self.grant, object).await {
+            Ok(response) => response,
+            Err(busy) => self.client.statuses().busy(self.call.action(), busy),
+        }
+    }
 }
 
 /// The answer at the root to a token that is not for exactly one project.

@@ -1,12 +1,14 @@
 //! What each kind of client is answered: one table a client, because the status that one survives
 //! makes another fail a build.
 
+use http::header::RETRY_AFTER;
 use http::{Response, StatusCode};
 
-use crate::answer::{empty, retry_later, text};
+use crate::answer::{empty, text};
 use crate::auth::{Action, Denial};
 use crate::body::Body;
 use crate::transfer::upload::{Fault, Landed};
+use crate::transport::budget::Overloaded;
 
 /// The status where objects are read, and the one where they are stored.
 pub(crate) type Pair = (u16, u16);
@@ -88,10 +90,11 @@ impl Statuses {
     }
 
     /// The answer when there is too much at once.
-    pub(crate) fn busy(&self, action: Action) -> Response<Body> {
+    pub(crate) fn busy(&self, action: Action, overloaded: Overloaded) -> Response<Body> {
         let mut response = say(of(self.busy, action), "Too busy. Please try again later.");
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            retry_later(&mut response);
+            let seconds = overloaded.retry_after.as_secs().max(1);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }

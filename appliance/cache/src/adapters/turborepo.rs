@@ -150,7 +150,7 @@ async fn get(asked: &Asked<'_>, key: &Key) -> Response<Body> {
         return empty(StatusCode::NOT_FOUND);
     };
     let note = Note::read(object.note());
-    let mut response = download::send(asked.call, object);
+    let mut response = asked.send(object).await;
     if let Some(tag) = &note.tag {
         download::put(&mut response, TAG, tag);
     }

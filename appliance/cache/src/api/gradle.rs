@@ -22,7 +22,7 @@ pub(super) async fn get(call: &Call<'_>, grant: &Grant, text: &str) -> Answer {
     let key = of(grant, text)?;
     let flow = call.shared.metrics.traffic.flow("gradle");
     Ok(match download::find(call, &key, flow).await {
-        Some(object) => super::xcode::object_response(call, object),
+        Some(object) => super::xcode::object_response(call, grant, object).await,
         None => empty(StatusCode::NOT_FOUND),
     })
 }

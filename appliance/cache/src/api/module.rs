@@ -62,7 +62,7 @@ pub(super) async fn has(call: &Call<'_>, grant: &Grant) -> Answer {
 pub(super) async fn get(call: &Call<'_>, grant: &Grant) -> Answer {
     let flow = call.shared.metrics.traffic.flow("module");
     Ok(match download::find(call, &of(call, grant)?, flow).await {
-        Some(object) => super::xcode::object_response(call, object),
+        Some(object) => super::xcode::object_response(call, grant, object).await,
         None => not_found(),
     })
 }

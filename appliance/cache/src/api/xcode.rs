@@ -4,7 +4,7 @@ use http::StatusCode;
 use store::Kind;
 
 use super::{Answer, CHECKSUM, is_type, key, name, no_content, refuse, terms};
-use crate::answer::{invalid, message};
+use crate::answer::{invalid, message, overloaded};
 use crate::auth::{Grant, to_hex};
 use crate::body::Received;
 use crate::call::Call;
@@ -16,19 +16,23 @@ pub(super) async fn get(call: &Call<'_>, grant: &Grant, id: &str) -> Answer {
     let key = key(grant, Kind::XcodeCas, &name("id", id)?);
     let flow = call.shared.metrics.traffic.flow("xcode");
     Ok(match download::find(call, &key, flow).await {
-        Some(object) => object_response(call, object),
+        Some(object) => object_response(call, grant, object).await,
         None => message(StatusCode::NOT_FOUND, "Not found"),
     })
 }
 
 /// An object with the digest that its uploader declared, if any: one that was computed here would
 /// certify damaged bytes.
-pub(super) fn object_response(
+pub(super) async fn object_response(
     call: &Call<'_>,
+    grant: &Grant,
     object: store::Object,
 ) -> http::Response<crate::body::Body> {
     let sha256 = object.sha256();
-    let mut response = download::send(call, object);
+    let mut response = match download::send(call, grant, object).await {
+        Ok(response) => response,
+        Err(busy) => return overloaded(busy),
+    };
     if response.status().is_success() {
         download::immutable(&mut response);
         if let Some(sha256) = sha256 {

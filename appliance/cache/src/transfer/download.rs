@@ -8,10 +8,12 @@ use http::{Method, Response, StatusCode};
 use store::{Key, Object};
 
 use crate::answer::message;
+use crate::auth::Grant;
 use crate::body::Body;
 use crate::call::Call;
 use crate::range::{self, Asked};
 use crate::traffic::Flow;
+use crate::transport::budget::Overloaded;
 
 /// Looks an object up and counts what came out. A disk that fails is a miss too: a miss costs the
 /// client a build, an error might cost it the cache.
@@ -32,7 +34,15 @@ pub(crate) async fn find(call: &Call<'_>, key: &Key, flow: &Flow) -> Option<Obje
 
 /// The object, or the part of it that the request asks for (RFC 9110, 13 and 14), with a strong
 /// validator that comes from its content; without the bytes for HEAD.
-pub(crate) fn send(call: &Call<'_>, object: Object) -> Response<Body> {
+///
+/// # Errors
+///
+/// There is no memory for it now.
+pub(crate) async fn send(
+    call: &Call<'_>,
+    grant: &Grant,
+    object: Object,
+) -> Result<Response<Body>, Overloaded> {
     let length = object.len();
     let etag = format!("\"{}\"", object.content());
     let asked = match (call.text(RANGE), call.headers.get(IF_RANGE)) {
@@ -49,7 +59,7 @@ pub(crate) fn send(call: &Call<'_>, object: Object) -> Response<Body> {
         Asked::Beyond => {
             let mut response = message(StatusCode::RANGE_NOT_SATISFIABLE, "Range not satisfiable");
             put(&mut response, CONTENT_RANGE, &format!("bytes */{length}"));
-            return response;
+            return Ok(response);
         }
     };
     let mut response = if call.method == Method::HEAD {
@@ -58,7 +68,8 @@ pub(crate) fn send(call: &Call<'_>, object: Object) -> Response<Body> {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         response
     } else {
-        Response::new(Body::object(object.read(part)))
+        let share = call.shared.budget.share(&grant.project.account);
+        Response::new(Body::download(object.read(part), share).await?)
     };
     *response.status_mut() = status;
     put(&mut response, CONTENT_TYPE, "application/octet-stream");
@@ -67,7 +78,7 @@ pub(crate) fn send(call: &Call<'_>, object: Object) -> Response<Body> {
     if let Some(content_range) = content_range {
         put(&mut response, CONTENT_RANGE, &content_range);
     }
-    response
+    Ok(response)
 }
 
 /// Says that what is under this key never changes.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache::control::{Line, Question};
-use cache::{AuthSettings, Credentials, Listeners, Server, Settings, Timeouts, TokenHash};
+use cache::{
+    AuthSettings, Credentials, Listeners, Server, Settings, Timeouts, TokenHash, TransportSettings,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -233,6 +235,7 @@ impl Daemon {
             names: vec!["localhost".into()],
             version: "1.2.3".into(),
             timeouts: Timeouts::default(),
+            transport: TransportSettings::default(),
         };
         change(&mut settings);
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
@@ -254,13 +257,21 @@ impl Daemon {
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self {
+        let daemon = Self {
             https: a,
             http: b,
             metrics: c,
             folder: Some(folder),
             stop: Some(stop),
             running: Some(running),
+        };
+        // The index of even an empty store is read beside the service. One that cannot be used is
+        // never ready.
+        loop {
+            let answer = daemon.get("/ready").send().await;
+            if answer.status == 200 || !String::from_utf8_lossy(&answer.body).contains("index") {
+                return daemon;
+            }
         }
     }
 
