@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-image test-qemu lint style oracle bench bench-store bench-shipper soak setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-clients test-image test-qemu lint style oracle bench bench-store bench-shipper soak setup-run setup-test
 
 # Where rustup puts cargo; .ci/setup looks there too.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -22,11 +22,16 @@ flash: setup-run ## write the image to a disk: make flash HOST=NAME DISK=/dev/..
 
 test: setup-test test-fast test-image test-qemu ## all tests, one case of each property in QEMU
 
-test-all: setup-test ## all tests, the full matrices in QEMU
+test-all: export LARDER_CLIENTS := 1
+test-all: setup-test test-clients ## all tests, the full matrices in QEMU
 	LARDER_TEST_ALL=1 $(MAKE) test-fast test-image test-qemu oracle
 
 test-fast: style
 	cargo test --workspace --exclude qemu-tests --no-fail-fast
+
+test-clients: ## every client of the cache that the registries have, unmodified
+	LARDER_CLIENTS=1 .ci/setup test
+	cargo test --package cache --test http clients -- --include-ignored
 
 test-image: image
 	cargo test --package imagegen --features built --test built --test reference -- --include-ignored

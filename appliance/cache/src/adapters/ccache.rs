@@ -1,4 +1,5 @@
-//! ccache: keys of 40 digits, flat (`/{key}`), in subfolders (`/{2}/{38}`), or as Bazel's `/ac/`.
+//! ccache: keys of 33 letters and digits (40 in older versions), flat (`/{key}`), in subfolders
+//! (`/{2}/{rest}`), or as Bazel's `/ac/`.
 //!
 //! | | GET | PUT |
 //! |---|---|---|
@@ -18,7 +19,7 @@ pub(super) const STATUSES: Statuses = PLAIN;
 pub(super) fn is(path: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is = |(first, rest): (&str, &str)| {
-        first.len() == 2 && rest.len() == 38 && digits(first) && digits(rest)
+        first.len() == 2 && (31..=38).contains(&rest.len()) && digits(first) && digits(rest)
     };
     path.split_once('/').is_some_and(is)
 }

@@ -72,7 +72,7 @@ impl Client {
             Self::Sccache
         } else if is_agent("ccache") || ccache::is(path) {
             Self::Ccache
-        } else if moon::is(path, headers) {
+        } else if moon::is(path, is_agent("moon"), headers) {
             Self::Moon
         } else if bazel::is(first, rest) {
             Self::Bazel

@@ -21,12 +21,13 @@ pub(super) const STATUSES: Statuses = Statuses {
     ..PLAIN
 };
 
-pub(super) fn is(path: &str, headers: &HeaderMap) -> bool {
+/// `agent`: whether it says that it is moon.
+pub(super) fn is(path: &str, agent: bool, headers: &HeaderMap) -> bool {
     let json = |name| {
         headers
             .get(name)
             .is_some_and(|value| value == "application/json")
     };
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-    bazel::is(first, rest) && (json(ACCEPT) || json(CONTENT_TYPE))
+    bazel::is(first, rest) && (agent || json(ACCEPT) || json(CONTENT_TYPE))
 }

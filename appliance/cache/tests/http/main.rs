@@ -2,6 +2,7 @@
 //! clients, and one for each other client.
 
 mod adapters;
+mod clients;
 mod contract;
 mod control;
 mod daemon;
