@@ -1,6 +1,8 @@
 //! The service from outside, over loopback: a file for each section of the contract with Tuist's
 //! clients, and one for each other client.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says where and why")]
+
 mod adapters;
 mod clients;
 mod contract;
