@@ -227,6 +227,7 @@ impl Daemon {
                 token: TokenHash::of_token(TOKEN.as_bytes()),
                 ..AuthSettings::default()
             },
+            durability: Default::default(),
             credentials: Credentials::default(),
             max_cas_bytes: 25 << 20,
             plain_networks: Vec::new(),
