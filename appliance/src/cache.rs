@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cache::{
-    AuthSettings, ConfiguredToken, Credentials, Listeners, Network, Server, ServerSettings,
-    Settings, SharedAlgorithm, Timeouts, TokenHash, TransportSettings,
+    AccessLogSettings, AcmeSettings, AuthSettings, ConfiguredToken, Credentials, Listeners,
+    Network, Server, ServerSettings, Settings, SharedAlgorithm, Timeouts, TokenHash,
+    TransportSettings,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -131,6 +132,13 @@ fn settings(arguments: &Arguments, root: &Root) -> anyhow::Result<Settings> {
         },
         state: std::env::var_os("STATE_DIRECTORY").map(Into::into),
         auth,
+        access_log: access_log(&config.access_log),
+        acme: config.certificate.acme.map(|acme| AcmeSettings {
+            directory: acme.directory,
+            contact: acme.contact,
+            ca_file: acme.ca_file.map(Into::into),
+            check_dns: acme.check_dns,
+        }),
         credentials: credentials(),
         max_cas_bytes: config.max_cas_bytes,
         plain_networks: networks(&config.plain_http_networks)?,
@@ -170,6 +178,14 @@ fn auth(auth: &config::Auth, token: Option<TokenHash>) -> anyhow::Result<AuthSet
         }),
         failing_tokens: auth.failing_tokens,
         ..AuthSettings::default()
+    })
+}
+
+fn access_log(log: &config::AccessLog) -> Option<AccessLogSettings> {
+    let socket = format!("/run/systemd/journal.{}/socket", log.namespace);
+    (!log.namespace.is_empty()).then(|| AccessLogSettings {
+        socket: socket.into(),
+        share: log.percent / 100.0,
     })
 }
 

@@ -13,6 +13,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use store::Reader;
 use tokio::time::Instant;
 
+use crate::auth::Handle;
 use crate::metrics::Observed;
 use crate::pace::Pace;
 use crate::transport::activity::Activity;
@@ -80,6 +81,11 @@ impl Body {
     /// Takes the memory for its bytes from the budget, as this share of it.
     pub(crate) fn within(&mut self, share: Share) {
         self.share = Some(share);
+    }
+
+    /// Whose bytes they are, if it is known.
+    pub(crate) fn account(&self) -> Option<&Handle> {
+        self.share.as_ref().map(Share::account)
     }
 
     /// Ties the observation of the request to its life.

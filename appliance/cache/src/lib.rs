@@ -8,6 +8,7 @@
 //! hangs, `auth` says who may, `router` finds the handler: `api` has those of Tuist, `adapters` those of
 //! other clients, `transfer` what they share.
 
+mod access_log;
 mod adapters;
 mod answer;
 mod api;
@@ -32,6 +33,7 @@ mod plain;
 mod process;
 mod range;
 mod references;
+mod reload;
 mod router;
 mod server;
 mod settings;
@@ -40,7 +42,9 @@ mod traffic;
 mod transfer;
 mod transport;
 
+pub use access_log::AccessLogSettings;
 pub use auth::{AuthSettings, ConfiguredToken, ServerSettings, SharedAlgorithm, TokenHash, revoke};
+pub use certificate::AcmeSettings;
 pub use credentials::Credentials;
 pub use error::Error;
 pub use network::Network;

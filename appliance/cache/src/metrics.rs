@@ -8,10 +8,12 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use store::Status;
 use tokio::time::Instant;
 
+use crate::access_log::{AccessLog, Record};
+use crate::auth::Handle;
 use crate::process;
 use crate::traffic::Traffic;
 use crate::transport::activity::Activity;
@@ -89,6 +91,7 @@ pub(crate) struct Metrics {
     pub(crate) traffic: Traffic,
     pub(crate) connections: Counter,
     pub(crate) handshake_failures: Counter,
+    pub(crate) log: AccessLog,
 }
 
 /// One request on its way: counted when the response was sent whole or given up.
@@ -98,6 +101,10 @@ pub(crate) struct Observed {
     activity: Arc<Activity>,
     labels: Labels,
     began: Instant,
+    /// Of the body, sent so far.
+    bytes: AtomicU64,
+    account: Option<Handle>,
+    id: Option<HeaderValue>,
 }
 
 impl Observed {
@@ -117,7 +124,15 @@ impl Observed {
                 status: CLIENT_CLOSED,
             },
             began: Instant::now(),
+            bytes: AtomicU64::new(0),
+            account: None,
+            id: None,
         }
+    }
+
+    /// Whose request it is.
+    pub(crate) fn identify(&mut self, id: HeaderValue, account: Option<Handle>) {
+        (self.id, self.account) = (Some(id), account);
     }
 
     pub(crate) fn answered(&mut self, status: StatusCode) {
@@ -127,6 +142,7 @@ impl Observed {
     /// A piece of the response goes out.
     pub(crate) fn sent(&self, bytes: usize) {
         self.activity.moved();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.labels.method == "GET"
             && matches!(self.labels.status, 200 | 206)
             && let Some(flow) = self.metrics.traffic.of(self.labels.group)
@@ -146,7 +162,27 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         self.activity.ended();
-        let seconds = self.began.elapsed().as_secs_f64();
+        let duration = self.began.elapsed();
+        let Labels {
+            method,
+            group,
+            status,
+        } = self.labels;
+        self.metrics.log.record(status, duration, || Record {
+            method,
+            group,
+            status,
+            duration,
+            bytes: self.bytes.load(Ordering::Relaxed),
+            account: self.account.take(),
+            id: self
+                .id
+                .as_ref()
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default()
+                .into(),
+        });
+        let seconds = duration.as_secs_f64();
         let mut requests = self.metrics.lock();
         let durations = requests.entry(self.labels).or_default();
         durations.count += 1;
@@ -166,6 +202,14 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 impl Metrics {
+    /// Whose requests go into this log as well.
+    pub(crate) fn with(log: AccessLog) -> Self {
+        Self {
+            log,
+            ..Self::default()
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Labels, Durations>> {
         // Plain numbers: at worst one request is counted by half.
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,6 +253,7 @@ impl Metrics {
             text.family(&format!("larder_cache_{name}"), "counter", help);
             text.line("", &[], counter.get());
         }
+        self.log.write(&mut text);
         more(&mut text);
         process::write(&mut text);
         text.into_text()

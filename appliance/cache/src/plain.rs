@@ -1,9 +1,9 @@
-//! Port 80: `/up`, and the way to HTTPS for everything else.
+//! Port 80: `/up`, challenges of ACME, and the way to HTTPS for everything else.
 
 use http::header::{HOST, HeaderValue, LOCATION};
 use http::{Request, Response, StatusCode};
 
-use crate::answer::{empty, message, not_found};
+use crate::answer::{empty, message, not_found, text};
 use crate::body::Body;
 use crate::router::{is_up, up};
 use crate::server::Shared;
@@ -11,6 +11,9 @@ use crate::server::Shared;
 pub(crate) fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
     if is_up(request) {
         return up(shared);
+    }
+    if let Some(answer) = shared.certificates.challenge(request.uri().path()) {
+        return text(StatusCode::OK, answer);
     }
     let path = request
         .uri()

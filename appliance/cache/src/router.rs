@@ -40,6 +40,7 @@ pub(crate) async fn answer(
         Listener::Metrics => metrics(&shared, &request),
     };
     observed.answered(response.status());
+    observed.identify(id.clone(), response.body().account().cloned());
     response.headers_mut().insert(REQUEST_ID, id);
     response.body_mut().observe(observed);
     response
@@ -112,6 +113,7 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
     let more = |text: &mut _| {
         shared.access.write(text);
         shared.budget.write(text);
+        shared.certificates.write(text);
     };
     let metrics = shared.metrics.text(version, &shared.store.status(), more);
     let mut response = text(StatusCode::OK, metrics);

@@ -9,20 +9,21 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use store::{Status, Store};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use crate::access_log::AccessLog;
 use crate::adapters::sccache::Checks;
 use crate::api::sessions::Sessions;
 use crate::auth::Access;
-use crate::certificate::{SelfSigned, provider};
-use crate::credentials::Value;
+use crate::certificate::{Certificates, provider};
 use crate::metrics::Metrics;
+use crate::reload::{self, Keys, Pair};
 use crate::transport::budget::Budget;
 use crate::transport::connection;
-use crate::{Credentials, Error, Listeners, Settings, control, notify};
+use crate::{Error, Listeners, Settings, control, notify};
 
 /// Most connections at a time; files of objects come on top.
 const CONNECTIONS: usize = 16 * 1024;
@@ -30,14 +31,6 @@ const CONNECTIONS: usize = 16 * 1024;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
-/// How often the list of revoked tokens is looked at.
-const LOOK_AT_REVOKED: Duration = Duration::from_secs(1);
-/// How often the keys of JWTs are read anew.
-const LOOK_AT_KEYS: Duration = Duration::from_secs(30);
-/// Credential with the shared secret of JWTs.
-const JWT_SECRET: &str = "jwt-secret";
-/// Credential with the public keys of JWTs.
-const JWT_KEYS: &str = "jwt-keys";
 /// Pause after a failed accept: mostly there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
 /// The same complaint about the disk is made this often at most.
@@ -60,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) sessions: Sessions,
     pub(crate) checks: Checks,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) metrics: Arc<Metrics>,
     complaints: Mutex<Option<Instant>>,
     unsaid: AtomicU64,
@@ -88,7 +82,6 @@ impl Shared {
 /// The service, ready to run.
 pub struct Server {
     shared: Arc<Shared>,
-    certificate: Arc<SelfSigned>,
     tls: TlsAcceptor,
     listeners: Vec<(Listener, tokio::net::TcpListener)>,
     control: Option<UnixListener>,
@@ -114,13 +107,17 @@ impl Server {
             return Err(Error::NoListener);
         }
         let folder = settings.state.as_deref();
-        let certificate = SelfSigned::open(&settings.names, folder, SystemTime::now())?;
-        let certificate = Arc::new(certificate);
+        let certificates = Certificates::open(&settings.names, folder, SystemTime::now())?;
+        let certificates = Arc::new(certificates);
+        let pair = Pair::of_folder(&settings.credentials);
+        if let Err(reason) = pair.give(&certificates) {
+            log::error!("{reason}; another certificate serves");
+        }
         let mut tls = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|source| Error::Tls { source })?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::<SelfSigned>::clone(&certificate));
+            .with_cert_resolver(Arc::<Certificates>::clone(&certificates));
         // Sessions go on after a restart of neither side but of ours only by a full handshake: the
         // keys of tickets live in this process.
         tls.ticketer =
@@ -149,6 +146,13 @@ impl Server {
                  its SHA-256 as token_sha256 in cache.toml"
             );
         }
+        let log = match &settings.access_log {
+            None => AccessLog::default(),
+            Some(settings) => AccessLog::start(settings).unwrap_or_else(|error| {
+                log::error!("no access records: {error}");
+                AccessLog::default()
+            }),
+        };
         let store = store::Settings {
             durability: settings.durability,
             ..store::Settings::new(vec![settings.storage.clone()])
@@ -157,18 +161,18 @@ impl Server {
         say(&store.status(), &settings.storage);
         let shared = Shared {
             access,
+            certificates,
             budget: Budget::new(settings.transport.budget),
             sessions: Sessions::default(),
             checks: Checks::default(),
             settings,
             store,
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::with(log)),
             complaints: Mutex::default(),
             unsaid: AtomicU64::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
-            certificate,
             tls: TlsAcceptor::from(Arc::new(tls)),
             listeners: all,
             control: listeners.control,
@@ -194,11 +198,12 @@ impl Server {
             accepting.push(tokio::spawn(accept.forever(listener)));
         }
         let shared = Arc::clone(&self.shared);
-        let looking = tokio::spawn(look(Arc::clone(&shared), self.certificate));
+        let looking = tokio::spawn(look(Arc::clone(&shared)));
         let reload = signal(SignalKind::hangup())
             .inspect_err(|error| log::warn!("cannot listen for SIGHUP: {error}"))
             .ok();
-        let tokens = tokio::spawn(look_at_tokens(Arc::clone(&shared), reload));
+        let tokens = tokio::spawn(reload::look(Arc::clone(&shared), reload));
+        let acme = tokio::spawn(reload::acme(Arc::clone(&shared)));
         let control = self
             .control
             .map(|socket| tokio::spawn(control::serve(Arc::clone(&shared), socket)));
@@ -229,6 +234,7 @@ impl Server {
             control.abort();
         }
         tokens.abort();
+        acme.abort();
         watchdog.abort();
         shared.store.clone().close().await;
     }
@@ -275,96 +281,8 @@ impl Accept {
     }
 }
 
-/// The keys of JWTs as they were read last.
-struct Keys {
-    secret: Option<Value>,
-    bundle: Option<Value>,
-}
-
-impl Keys {
-    /// As systemd gave them.
-    fn of_folder(credentials: &Credentials) -> Self {
-        let read = |name: &str| {
-            credentials.in_folder(name).unwrap_or_else(|error| {
-                log::error!("cannot read the credential {name}: {error}");
-                None
-            })
-        };
-        Self {
-            secret: read(JWT_SECRET),
-            bundle: read(JWT_KEYS),
-        }
-    }
-
-    /// Reads them anew; what is not to be had stays.
-    async fn renewed(&self, credentials: &Credentials) -> Self {
-        let secret = credentials.current(JWT_SECRET).await;
-        let bundle = credentials.current(JWT_KEYS).await;
-        Self {
-            secret: secret.unwrap_or_else(|| self.secret.clone()),
-            bundle: bundle.unwrap_or_else(|| self.bundle.clone()),
-        }
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let same = |a: &Option<Value>, b: &Option<Value>| match (a, b) {
-            (Some(a), Some(b)) => a.same(b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        same(&self.secret, &other.secret) && same(&self.bundle, &other.bundle)
-    }
-
-    fn give(&self, access: &Access) -> Result<(), String> {
-        let given = access.set_keys(
-            self.secret.as_ref().map(|secret| secret.expose()),
-            self.bundle.as_ref().map(|bundle| bundle.expose()),
-        );
-        given.map_err(|reason| format!("credentials {JWT_SECRET} and {JWT_KEYS}: {reason}"))
-    }
-}
-
-/// Looks after the keys of JWTs and the list of revoked tokens, for ever; at once when told to reload.
-async fn look_at_tokens(shared: Arc<Shared>, mut reload: Option<Signal>) {
-    let mut keys = Keys::of_folder(&shared.settings.credentials);
-    let mut looked: Option<Instant> = None;
-    loop {
-        let looking = Arc::clone(&shared);
-        // One look at a file; it may be on a slow disk.
-        let _ = tokio::task::spawn_blocking(move || looking.access.look()).await;
-        let told = async {
-            match &mut reload {
-                Some(signal) => signal.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let told = tokio::select! {
-            () = tokio::time::sleep(LOOK_AT_REVOKED) => false,
-            _ = told => true,
-        };
-        if !told && looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_KEYS) {
-            continue;
-        }
-        if told {
-            notify::reloading();
-        }
-        looked = Some(Instant::now());
-        let renewed = keys.renewed(&shared.settings.credentials).await;
-        if told {
-            notify::ready(&in_words(&shared));
-        }
-        if renewed.same(&keys) {
-            continue;
-        }
-        match renewed.give(&shared.access) {
-            Ok(()) => log::info!("the keys of tokens were read anew"),
-            Err(reason) => log::error!("{reason}; the old keys stay"),
-        }
-        keys = renewed;
-    }
-}
-
 /// Looks after the store and the certificate, for ever.
-async fn look(shared: Arc<Shared>, certificate: Arc<SelfSigned>) {
+async fn look(shared: Arc<Shared>) {
     let mut last = shared.store.status();
     let mut looked = Instant::now();
     loop {
@@ -378,9 +296,9 @@ async fn look(shared: Arc<Shared>, certificate: Arc<SelfSigned>) {
         }
         if looked.elapsed() >= LOOK_AT_CERTIFICATE {
             looked = Instant::now();
-            let certificate = Arc::clone(&certificate);
+            let certificates = Arc::clone(&shared.certificates);
             let checked =
-                tokio::task::spawn_blocking(move || certificate.check(SystemTime::now())).await;
+                tokio::task::spawn_blocking(move || certificates.check(SystemTime::now())).await;
             if let Ok(Err(error)) = checked {
                 log::error!("{error}");
             }
@@ -403,7 +321,7 @@ fn say(status: &Status, folder: &Path) {
 }
 
 /// The state of the service in words.
-fn in_words(shared: &Shared) -> String {
+pub(crate) fn in_words(shared: &Shared) -> String {
     let serving = format!("serving {}", shared.settings.names.join(" "));
     match shared.store.status() {
         Status::Ready => serving,

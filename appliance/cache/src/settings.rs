@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{AuthSettings, Credentials, Network};
+use crate::{AccessLogSettings, AcmeSettings, AuthSettings, Credentials, Network};
 
 /// Everything that the service is told.
 #[derive(Clone, Debug)]
@@ -16,7 +16,11 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Who may.
     pub auth: AuthSettings,
-    /// Where the credentials `jwt-secret` and `jwt-keys` are.
+    /// Where records of requests go; `None`: nowhere.
+    pub access_log: Option<AccessLogSettings>,
+    /// How certificates are got; `None`: a self-signed one serves, unless there is a static one.
+    pub acme: Option<AcmeSettings>,
+    /// Where the credentials `jwt-secret`, `jwt-keys`, `tls-cert` and `tls-key` are.
     pub credentials: Credentials,
     /// Largest Xcode CAS object in bytes.
     pub max_cas_bytes: u64,

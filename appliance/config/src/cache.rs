@@ -33,6 +33,28 @@ pub struct Cache {
     /// The certificate.
     #[serde(default)]
     pub certificate: Certificate,
+    /// Records of requests.
+    #[serde(default)]
+    pub access_log: AccessLog,
+}
+
+/// Records of requests, in a journal of their own.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// Namespace of the journal; empty: no records.
+    pub namespace: String,
+    /// Percent of the successes and misses that are written; of the rest all are.
+    pub percent: f64,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            namespace: "larder-access".into(),
+            percent: 10.0,
+        }
+    }
 }
 
 /// When an upload is answered.

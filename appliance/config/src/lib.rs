@@ -21,7 +21,9 @@ mod words;
 
 use std::path::Path;
 
-pub use cache::{Acme, Auth, Cache, Certificate, Durability, Token, Transport, seconds_of_date};
+pub use cache::{
+    AccessLog, Acme, Auth, Cache, Certificate, Durability, Token, Transport, seconds_of_date,
+};
 pub use error::{At, Error, Errors};
 pub use fleet::{Bond, Dhcp, Disks, Environment, Fleet, Host, Link, Network, Route, Vlan};
 pub use image::{

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use config::{Fleet, Image, System};
+use config::{Cache, Fleet, Image, System};
 
 /// A sound file without the tables that `example` has itself.
 fn around(file: &str, example: &str) -> String {
@@ -37,10 +37,11 @@ fn examples() {
         match file {
             "fleet.toml" => drop(Fleet::parse(path, &whole).unwrap_or_else(|e| panic!("{e}"))),
             "system.toml" => drop(System::parse(path, &whole).unwrap_or_else(|e| panic!("{e}"))),
+            "cache.toml" => drop(Cache::parse(path, &whole).unwrap_or_else(|e| panic!("{e}"))),
             "image.toml" => drop(Image::parse(path, &whole).unwrap_or_else(|e| panic!("{e}"))),
             other => panic!("{other}"),
         }
         found += 1;
     }
-    assert_eq!(found, 6);
+    assert_eq!(found, 8);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Origin, Pending, Request, Response, Transport};
+use super::{Origin, Pending, Request, Response, Transport, address};
 use crate::error::{Class, FetchError};
 
 /// How long and how large.
@@ -88,25 +88,28 @@ impl Https {
         })
     }
 
-    async fn exchange(&self, origin: &Origin, request: Request) -> Result<Response, FetchError> {
-        let connect = async {
-            let stream = TcpStream::connect((origin.host(), origin.port())).await;
-            let stream = stream.map_err(|error| {
-                FetchError::new(Class::Unavailable, format!("cannot connect: {error}"))
-            })?;
-            // Without it the request only waits a little.
-            let _ = stream.set_nodelay(true);
-            if !origin.tls() {
-                return Ok(Box::new(stream) as Box<dyn Stream>);
-            }
-            let name = ServerName::try_from(origin.host().to_owned())
-                .map_err(|_| FetchError::new(Class::Tls, "its name fits no certificate"))?;
-            let stream = self.connector.connect(name, stream).await;
-            stream
-                .map(|stream| Box::new(stream) as Box<dyn Stream>)
-                .map_err(|error| tls_error(&error))
-        };
-        let stream = within(self.limits.connect, "connecting", connect).await??;
+    async fn open(&self, origin: &Origin) -> Result<Box<dyn Stream>, FetchError> {
+        let stream = connect(origin).await?;
+        // Without it the request only waits a little.
+        let _ = stream.set_nodelay(true);
+        if !origin.tls() {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(origin.host().to_owned())
+            .map_err(|_| FetchError::new(Class::Tls, "its name fits no certificate"))?;
+        let stream = self.connector.connect(name, stream).await;
+        stream
+            .map(|stream| Box::new(stream) as Box<dyn Stream>)
+            .map_err(|error| tls_error(&error))
+    }
+
+    async fn exchange<'a, T>(
+        &self,
+        origin: &Origin,
+        request: http::Request<Full<Bytes>>,
+        read: impl FnOnce(hyper::Response<Incoming>) -> Pending<'a, Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let stream = within(self.limits.connect, "connecting", self.open(origin)).await??;
         let unavailable = |error: hyper::Error| {
             let what = if error.is_parse() {
                 "the answer is no HTTP"
@@ -125,10 +128,9 @@ impl Https {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(unavailable)?;
-        let request = build(origin, request)?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(unavailable)?;
-            self.read(response).await
+            read(response).await
         };
         // The connection makes progress only while it is polled; it ends with the answer.
         let mut answer = std::pin::pin!(answer);
@@ -140,10 +142,45 @@ impl Https {
         }
     }
 
-    async fn read(
+    /// Sends a request of which nothing is secret and gives the whole answer with its headers,
+    /// whatever its status; the same limits hold, and no redirect is followed. The URI of the
+    /// request is taken as path and query at `origin`.
+    ///
+    /// # Errors
+    ///
+    /// There was no answer in time, or a larger one. They name the host.
+    pub async fn public(
         &self,
-        response: hyper::Response<hyper::body::Incoming>,
-    ) -> Result<Response, FetchError> {
+        origin: &Origin,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, FetchError> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let invalid = || FetchError::new(Class::Invalid, "the address makes no valid request");
+        parts.uri = path.parse().map_err(|_| invalid())?;
+        let host = http::HeaderValue::from_str(&origin.authority()).map_err(|_| invalid())?;
+        parts.headers.insert(http::header::HOST, host);
+        let limit = self.limits.body;
+        let read = |response: hyper::Response<Incoming>| -> Pending<'static, _> {
+            Box::pin(async move {
+                let (parts, body) = response.into_parts();
+                let body = http_body_util::Limited::new(body, limit).collect().await;
+                let body = body.map_err(|_| {
+                    let what = format!("the answer broke off, or is larger than {limit} bytes");
+                    FetchError::new(Class::Unavailable, what)
+                })?;
+                Ok(http::Response::from_parts(parts, body.to_bytes()))
+            })
+        };
+        let request = http::Request::from_parts(parts, Full::new(body));
+        let work = self.exchange(origin, request, read);
+        let answer = within(self.limits.total, "the answer", work).await;
+        answer
+            .and_then(|answer| answer)
+            .map_err(|error| error.at(origin))
+    }
+
+    async fn read(&self, response: hyper::Response<Incoming>) -> Result<Response, FetchError> {
         let status = response.status().as_u16();
         if (300..400).contains(&status) {
             let what = format!("it answers {status}, a redirect, and secrets follow none");
@@ -235,6 +272,39 @@ fn build(origin: &Origin, mut request: Request) -> Result<http::Request<Full<Byt
     })
 }
 
+/// Connects to the first address of the host that takes it. A name must not lead where only the
+/// machine itself or its hypervisor answers: such addresses have to be named as what they are.
+async fn connect(origin: &Origin) -> Result<TcpStream, FetchError> {
+    let failed = |error: std::io::Error| {
+        FetchError::new(Class::Unavailable, format!("cannot connect: {error}"))
+    };
+    let found = tokio::net::lookup_host((origin.host(), origin.port())).await;
+    let (mut last, mut refused) = (None, None);
+    for address in found.map_err(failed)? {
+        if !origin.is_address()
+            && let Some(why) = address::reserved(address.ip())
+        {
+            refused = Some((address.ip(), why));
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    match (last, refused) {
+        (Some(error), _) => Err(failed(error)),
+        (None, Some((address, why))) => {
+            let what = format!("its name leads to {address}, {why}");
+            Err(FetchError::new(Class::Unavailable, what))
+        }
+        (None, None) => {
+            let what = "cannot connect: its name has no address";
+            Err(FetchError::new(Class::Unavailable, what))
+        }
+    }
+}
+
 /// What TLS says; its words hold names and reasons, no contents.
 fn tls_error(error: &std::io::Error) -> FetchError {
     let tls = error
@@ -271,7 +341,11 @@ impl Transport for Https {
         request: Request,
     ) -> Pending<'a, Result<Response, FetchError>> {
         Box::pin(async move {
-            let work = self.exchange(origin, request);
+            let work = async {
+                let request = build(origin, request)?;
+                let read = |response| -> Pending<'_, _> { Box::pin(self.read(response)) };
+                self.exchange(origin, request, read).await
+            };
             let answer = within(self.limits.total, "the answer", work).await;
             answer
                 .and_then(|answer| answer)

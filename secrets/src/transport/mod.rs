@@ -1,6 +1,7 @@
 //! One way for all providers to send a request and get an answer: bounded in time and size, without
 //! redirects, and replaceable in tests.
 
+mod address;
 mod after_clock;
 mod https;
 mod origin;

@@ -81,6 +81,11 @@ impl Origin {
         }
     }
 
+    /// Whether the host is given as an address, not as a name.
+    pub fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+
     /// Whether TLS is spoken.
     pub fn tls(&self) -> bool {
         self.tls

@@ -228,6 +228,8 @@ impl Daemon {
                 ..AuthSettings::default()
             },
             durability: Default::default(),
+            access_log: None,
+            acme: None,
             credentials: Credentials::default(),
             max_cas_bytes: 25 << 20,
             plain_networks: Vec::new(),

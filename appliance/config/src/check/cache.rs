@@ -59,6 +59,22 @@ impl File for Cache {
         }
         auth(&self.auth, report);
         transport(&self.transport, report);
+        let namespace = &self.access_log.namespace;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if namespace.len() > 64 || !namespace.chars().all(plain) {
+            report.wrong(
+                place!["access_log", "namespace"],
+                format!("{namespace:?} is no name of a journal"),
+                "letters, digits, - and _, such as \"larder-access\", or \"\" for none",
+            );
+        }
+        if !(0.0..=100.0).contains(&self.access_log.percent) {
+            report.wrong(
+                place!["access_log", "percent"],
+                format!("{} percent", self.access_log.percent),
+                "0 to 100",
+            );
+        }
         if let Some(acme) = &self.certificate.acme {
             certificate(acme, report);
         }

@@ -1,30 +1,16 @@
 //! The self-signed certificate that serves until there is a better one.
-//!
-//! One file holds key, certificate and what is to be known about them, so that no two files can
-//! disagree; it is replaced whole:
-//!
-//! ```text
-//! names: cache-eu-central.tuist.dev
-//! renew after: 1790000000
-//! -----BEGIN PRIVATE KEY-----
-//! -----BEGIN CERTIFICATE-----
-//! ```
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
+use super::kept::{keep, parse, seconds};
 use crate::Error;
 
 /// Name of the file.
@@ -37,51 +23,6 @@ const MARGIN: Duration = Duration::from_secs(30 * 86_400);
 const SKEW: Duration = Duration::from_secs(86_400);
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 64 * 1024;
-
-/// The provider of all cryptography: named everywhere, never a default of the process.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// What a file holds.
-#[derive(Debug)]
-pub struct Kept {
-    /// Names that the certificate is for.
-    pub names: Vec<String>,
-    /// Seconds since 1970 after which it is to be made anew.
-    pub renew_after: u64,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-/// Parses a file. `None`: it is broken.
-#[must_use]
-pub fn parse(bytes: &[u8]) -> Option<Kept> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut lines = text.lines();
-    let names = lines.next()?.strip_prefix("names: ")?;
-    let renew_after = lines.next()?.strip_prefix("renew after: ")?.parse().ok()?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    Some(Kept {
-        names: names.split(' ').map(Into::into).collect(),
-        renew_after,
-        chain: chain.ok().filter(|chain| !chain.is_empty())?,
-        key: PrivateKeyDer::from_pem_slice(bytes).ok()?,
-    })
-}
-
-impl Kept {
-    /// Key and certificate for rustls. `None`: they are not a pair, or of an unknown kind.
-    fn certified(self) -> Option<CertifiedKey> {
-        CertifiedKey::from_der(self.chain, self.key, &provider()).ok()
-    }
-}
-
-/// Seconds since 1970.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
 
 /// Makes key and certificate at `now`, as the text of a file.
 fn make(names: &[String], now: SystemTime) -> Result<String, Error> {
@@ -162,9 +103,9 @@ impl SelfSigned {
     }
 }
 
-impl ResolvesServerCert for SelfSigned {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.read(|current| Arc::clone(&current.key)))
+impl SelfSigned {
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.read(|current| Arc::clone(&current.key))
     }
 }
 
@@ -210,7 +151,7 @@ fn read(folder: &Path, names: &[String], now: SystemTime) -> Option<Current> {
 fn renew(names: &[String], folder: Option<&Path>, now: SystemTime) -> Result<Current, Error> {
     let text = make(names, now)?;
     if let Some(folder) = folder
-        && let Err(error) = keep(folder, text.as_bytes())
+        && let Err(error) = keep(folder, FILE, text.as_bytes())
     {
         log::warn!("{error}; it lives until the next start");
     }
@@ -224,34 +165,10 @@ fn renew(names: &[String], folder: Option<&Path>, now: SystemTime) -> Result<Cur
     })
 }
 
-/// Replaces the file: a power cut leaves the old one or the new one.
-fn keep(folder: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let path = folder.join(FILE);
-    let temporary = folder.join(format!("{FILE}.new"));
-    let work = || {
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    work().map_err(|source| Error::Keep {
-        path: path.clone(),
-        source,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
