@@ -22,6 +22,12 @@ const OUTAGE: usize = 90;
 /// Lines that nobody has shipped when the machine crashes.
 const LAST_WORDS: usize = 40;
 
+/// Time since 1970.
+fn now() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
 /// What has arrived.
 #[derive(Clone, Default)]
 struct Received {
@@ -36,8 +42,7 @@ impl Received {
             if request.line != "POST /loki/api/v1/push HTTP/1.1" {
                 return Reply::status(404, "");
             }
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = now.map_or(0, |now| now.as_nanos() as i64);
+            let now = now().as_nanos() as i64;
             let content = request.header("content-type").unwrap_or_default();
             let mut loki = loki.lock().unwrap_or_else(PoisonError::into_inner);
             let (status, text) = loki.push(content, &request.body, now);
@@ -218,6 +223,11 @@ fn first_metrics(machine: &mut TestMachine, received: &Received) -> Result<()> {
         ("node_filesystem_size_bytes", &[("mountpoint", "/var")]),
         ("node_timex_sync_status", &[]),
         ("node_disk_io_time_seconds_total", &[("device", "vda")]),
+        ("node_systemd_units", &[("state", "active")]),
+        (
+            "node_systemd_socket_accepted_connections_total",
+            &[("name", "larder-cache-https.socket")],
+        ),
         (
             "larder_unit_cpu_seconds_total",
             &[("unit", "larder-cache.service")],
@@ -309,16 +319,19 @@ fn outage(machine: &mut TestMachine, received: &Received) -> Result<()> {
         "it arrived without a network"
     );
     link(machine, true)?;
+    let back = now().as_millis() as i64;
     until(machine, "the last line of the outage", || {
         !received
             .lines(&format!("planted {}", OUTAGE - 1))
             .is_empty()
     })?;
     complete(received, "planted", OUTAGE, r#"unit="planted.service""#)?;
-    // Scrapes of the outage have waited and are there, a minute apart, as are those after it.
-    let end = received.samples("node_load1", &[]).len() + 1;
+    // Scrapes of the outage have waited and are there, a minute apart, as is one after it.
     until(machine, "metrics of the time after the outage", || {
-        received.samples("node_load1", &[]).len() > end
+        received
+            .samples("node_load1", &[])
+            .iter()
+            .any(|sample| sample.1 > back)
     })?;
     let mut times: Vec<_> = received
         .samples("node_load1", &[])

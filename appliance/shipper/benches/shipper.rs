@@ -141,6 +141,12 @@ fn ship(journal: &Path, keep: &Path, entries: u64) {
         KeepFile(keep.to_owned()),
         Arc::clone(&counters),
     );
+    // As many secrets as a machine has.
+    let key = secrets::fingerprint::Key::new().unwrap();
+    let known: Vec<_> = (0..16)
+        .flat_map(|secret| key.of(format!("correct horse battery staple {secret}").as_bytes()))
+        .collect();
+    pipeline.redactor().lock().unwrap().set(&key, &known);
     let (begin, before) = (Instant::now(), cpu(libc::RUSAGE_SELF));
     let mut most = 0;
     loop {

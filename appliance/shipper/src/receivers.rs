@@ -90,4 +90,11 @@ impl Receiver for Current {
             Err(error) => Answer::Failure(error.clone()),
         }
     }
+
+    fn push_second(&mut self, body: &[u8]) -> Option<(Answer, Option<u64>)> {
+        match self.client() {
+            Ok(Some(client)) => client.push_second(body),
+            Ok(None) | Err(_) => None,
+        }
+    }
 }

@@ -25,6 +25,8 @@ struct World {
     /// The journal begins here; what is before was vacuumed.
     first: usize,
     seqnum: u64,
+    /// Whose numbers these are.
+    numbers: u8,
     boot: u8,
     /// µs since the boot.
     monotonic: u64,
@@ -67,7 +69,7 @@ impl World {
         self.pass(1000);
         self.seqnum += 1;
         let cursor = Cursor {
-            seqnum_id: Id128([9; 16]),
+            seqnum_id: Id128([9 + self.numbers; 16]),
             seqnum: self.seqnum,
             boot: Id128([self.boot; 16]),
             monotonic: self.monotonic,
@@ -84,6 +86,16 @@ impl World {
         self.believed = self.real + wrong;
         self.synchronized = false;
         self.log(format!("boot {}", self.boot));
+    }
+
+    /// journald moves the journal from `/run` to `/var`, and numbers all entries anew.
+    fn flush(&mut self) {
+        self.numbers += 1;
+        self.seqnum = self.entries.len() as u64;
+        for (at, (cursor, _)) in self.entries.iter_mut().enumerate() {
+            cursor.seqnum_id = Id128([9 + self.numbers; 16]);
+            cursor.seqnum = at as u64 + 1;
+        }
     }
 
     fn synchronize(&mut self) {
@@ -119,11 +131,16 @@ impl Journal for Model {
 
     fn seek_cursor(&mut self, cursor: &str) -> Result<(), Error> {
         let wanted = Cursor::parse(cursor).expect("a cursor of this journal");
-        let at = self
-            .world
-            .borrow()
-            .entries
-            .partition_point(|(c, _)| c.seqnum < wanted.seqnum);
+        let world = self.world.borrow();
+        let before = |(c, _): &(Cursor, String)| {
+            if c.seqnum_id == wanted.seqnum_id {
+                c.seqnum < wanted.seqnum
+            } else {
+                c.realtime < wanted.realtime
+            }
+        };
+        let at = world.entries.partition_point(before);
+        drop(world);
         self.seek(at);
         Ok(())
     }
@@ -493,4 +510,45 @@ fn an_outage_of_hours_loses_nothing() {
         actions.push(Action::Steps(20));
     }
     run(actions);
+}
+
+#[test]
+fn entries_that_are_numbered_anew_are_neither_missing_nor_shipped_twice() {
+    let world: Shared = Rc::default();
+    let counters = Arc::new(LogCounters::default());
+    world.borrow_mut().real = START * 1_000_000;
+    world.borrow_mut().reboot(0);
+    world.borrow_mut().synchronize();
+    let log = |from: usize, count: usize| {
+        for number in from..from + count {
+            world.borrow_mut().log(format!("line {number}"));
+        }
+    };
+    let drain = |shipper: &mut Shipper| {
+        for _ in 0..100 {
+            if let Step::Wait(wait) | Step::Idle(wait) = shipper.step(true) {
+                world.borrow_mut().pass(wait.as_micros() as u64);
+            }
+        }
+        shipper.save();
+    };
+    log(0, 30);
+    drain(&mut shipper(&world, &counters));
+    assert_eq!(counters.shipped.get(), 31);
+    log(30, 10);
+    world.borrow_mut().flush();
+    log(40, 10);
+    drain(&mut shipper(&world, &counters));
+    assert_eq!(counters.shipped.get(), 51);
+    assert_eq!(counters.lost_to_vacuum.get() + counters.dropped.total(), 0);
+    let world = world.borrow();
+    let arrived: BTreeSet<_> = world.loki.lines().map(|line| &line.text).collect();
+    assert_eq!(
+        (
+            arrived.len(),
+            world.loki.lines().count(),
+            world.loki.duplicates
+        ),
+        (51, 51, 0)
+    );
 }

@@ -12,8 +12,7 @@ use shipper::counters::{LogCounters, MetricCounters};
 use shipper::metrics::{Group, Host, Own, Secrets, TextSink, Units};
 use support::program;
 
-/// What the cache shows at `/metrics`, and what the fetcher of secrets says on a machine that has one, as
-/// far as it is asked for here.
+/// What the cache shows at `/metrics`, as far as it is asked for here.
 const CACHE: &[&str] = &[
     "cache_nginx_http_responses_total",
     "cache_nginx_request_duration_seconds_bucket",
@@ -21,12 +20,11 @@ const CACHE: &[&str] = &[
     "larder_cache_certificate_expiry_seconds",
     "larder_cache_connections_total",
     "larder_cache_tls_handshake_failures_total",
-    "larder_secret_state",
     "larder_store_evictable_bytes",
-    "larder_store_free_bytes",
-    "larder_store_reserve_bytes",
-    "larder_store_retention_seconds",
+    "larder_store_capacity_bytes",
+    "larder_store_evicted_bytes_total",
     "larder_store_up",
+    "larder_store_used_bytes",
     "process_cpu_seconds_total",
     "process_open_fds",
     "process_resident_memory_bytes",
@@ -38,10 +36,13 @@ const CACHE: &[&str] = &[
     "tuist_cache_xcode_upload_exists_total",
     "tuist_cache_xcode_upload_success_total",
 ];
+/// What the fetcher of secrets says of them, on a machine that has one.
+const SECRETS: &[&str] = &["larder_secret_state"];
 /// What every scrape has.
 const SCRAPES: &[&str] = &["up", "scrape_duration_seconds", "scrape_samples_scraped"];
 /// What a machine need not have: a file system, a disk, a card of its own.
 const HARDWARE: &[&str] = &[
+    "node_systemd_",
     "node_filesystem_",
     "node_disk_",
     "node_network_",
@@ -92,7 +93,13 @@ fn sent() -> BTreeSet<String> {
         .filter_map(|line| line.strip_prefix("# TYPE "));
     let families = families.map(|line| line.split(' ').next().unwrap().to_owned());
     families
-        .chain(CACHE.iter().chain(SCRAPES).map(|name| (*name).to_owned()))
+        .chain(
+            CACHE
+                .iter()
+                .chain(SECRETS)
+                .chain(SCRAPES)
+                .map(|name| (*name).to_owned()),
+        )
         .collect()
 }
 

@@ -365,3 +365,79 @@ fn metrics_survive_receivers_that_lie() {
         );
     }
 }
+
+/// What a receiver does with remote write 2.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    Understands,
+    /// 204, and nothing is stored: older Prometheus, VictoriaMetrics.
+    Loses,
+    Refuses,
+    Fails,
+}
+
+#[test]
+fn the_second_version_is_used_where_the_receiver_proves_it() {
+    for second in [
+        Second::Understands,
+        Second::Loses,
+        Second::Refuses,
+        Second::Fails,
+    ] {
+        let stored: Arc<Mutex<Vec<(u8, f64)>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (log, versions) = (Arc::clone(&stored), Arc::clone(&asked));
+        let server = Server::start(move |request| {
+            let header = |name| request.header(name).unwrap_or_default().to_owned();
+            let version = if header("x-prometheus-remote-write-version") == "2.0.0" {
+                2
+            } else {
+                1
+            };
+            assert_eq!(header("content-encoding"), "snappy");
+            let content = header("content-type");
+            assert_eq!(
+                content.contains("proto=io.prometheus.write.v2.Request"),
+                version == 2
+            );
+            versions.lock().unwrap().push(version);
+            if version == 1 {
+                let series = remote_write::decode(&request.body).unwrap();
+                log.lock().unwrap().push((1, series[0].value()));
+                return Reply::status(204, "");
+            }
+            let series = remote_write::decode_second(&request.body).unwrap();
+            assert_eq!(series[0].label("job"), Some("cache"));
+            match second {
+                Second::Understands => {
+                    log.lock().unwrap().push((2, series[0].value()));
+                    let written = "X-Prometheus-Remote-Write-Samples-Written: 1";
+                    Reply::Answer(204, vec![written.into()], String::new())
+                }
+                Second::Loses => Reply::status(204, ""),
+                Second::Refuses => Reply::status(415, ""),
+                Second::Fails => Reply::status(500, ""),
+            }
+        });
+        let counters = Arc::new(MetricCounters::default());
+        let mut sender = Sender::new(client(&server.url("/")), None, None, Arc::clone(&counters));
+        let mut now = Duration::ZERO;
+        for time in 1..=3 {
+            sender.offer(frame(time));
+            assert_eq!(sender.step(now, time), None, "{second:?}");
+            now += Duration::from_secs(30);
+        }
+        // A day later it is asked again.
+        sender.offer(frame(4));
+        assert_eq!(sender.step(now + Duration::from_secs(86_400), 4), None);
+        let version = if second == Second::Understands { 2 } else { 1 };
+        let wanted: Vec<_> = (1..=4).map(|value| (version, f64::from(value))).collect();
+        assert_eq!(*stored.lock().unwrap(), wanted, "{second:?}");
+        let versions: &[u8] = match second {
+            Second::Understands => &[2, 2, 2, 2],
+            Second::Loses | Second::Refuses | Second::Fails => &[2, 1, 1, 1, 2, 1],
+        };
+        assert_eq!(*asked.lock().unwrap(), versions, "{second:?}");
+        assert_eq!((counters.samples.get(), counters.dropped.total()), (4, 0));
+    }
+}

@@ -15,6 +15,7 @@ const OURS: &[&str] = &[
     "node_netstat_TcpExt_TCP",
     "node_schedstat_",
     "node_pressure_irq",
+    "node_systemd_",
     "node_hwmon_",
     "node_cooling_",
     "node_thermal_",

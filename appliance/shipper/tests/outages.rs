@@ -13,11 +13,12 @@ use std::time::Duration;
 use receiver_double::{Loki, Reply, Server, remote_write};
 use shipper::clock::Clock;
 use shipper::counters::{LogCounters, MetricCounters};
+use shipper::journal::{Files, Place};
 use shipper::logs::Step;
 use shipper::metrics::{Frame, Kind, Ring, Sender, Sink, Snapshot};
 use support::client;
 use support::journal::{
-    FilesPipeline, TestClock, export, export_from, journal_remote, pipeline, write,
+    FilesPipeline, TestClock, export, export_from, journal_remote, pipeline, pipeline_of, write,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -329,6 +330,40 @@ fn ten_minutes_of_metrics_without_a_receiver() {
         (counters.dropped.total(), counters.waiting_frames.get()),
         (0, 0)
     );
+}
+
+#[test]
+fn a_journal_that_comes_to_be_later_is_found() {
+    let Some(remote) = journal_remote() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let [empty, journal] = ["empty", "journal"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    let clock = TestClock::new();
+    let (loki, _, server) = loki_with(&clock, |_| None);
+    let counters = Arc::default();
+    // The folder of a namespace: not there when it is opened for the first time.
+    let mut opened = 0;
+    let open = Box::new(move || {
+        opened += 1;
+        let folder = if opened == 1 { &empty } else { &journal };
+        Files::open(Place::Folder(folder.clone()))
+    });
+    let keep = folder.path().join("cursor");
+    let mut shipper = pipeline_of(open, &keep, &server, &clock, 1 << 20, &counters);
+    finish(&mut shipper, &clock);
+    write(
+        &remote,
+        &folder.path().join("journal/a.journal"),
+        &export(0..10, text),
+    );
+    while numbers(&loki).is_empty() {
+        assert!(clock.passed() < 3 * MINUTE, "it is not found");
+        step(&mut shipper, &clock, false);
+    }
+    assert_eq!(numbers(&loki), (0..10).collect::<Vec<_>>());
 }
 
 /// What may happen while a journal of files is shipped.

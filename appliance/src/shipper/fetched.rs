@@ -11,6 +11,8 @@ use secrets::refresh::{Client, Current, RefreshError, SOCKET};
 use shipper::Service;
 use shipper::http::Value;
 
+/// The manifest of secrets; see larder-secrets.service.
+const MANIFEST: &str = "/etc/larder/secrets.toml";
 /// Time between two tries to reach the fetcher.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Longest wait for a value: the fetcher hands out none before all logs are read with its
@@ -28,9 +30,10 @@ const NAMES: [&str; 8] = [
     "prom-token",
 ];
 
-/// Whether there is a fetcher on this machine.
+/// Whether there is a fetcher on this machine. Without a manifest it does not start, and nobody answers
+/// at its socket.
 pub(super) fn is_there() -> bool {
-    Path::new(SOCKET).exists()
+    Path::new(SOCKET).exists() && Path::new(MANIFEST).exists()
 }
 
 /// The credentials of the unit: what the fetcher said last, else what systemd handed in at the start.

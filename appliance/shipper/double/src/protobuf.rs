@@ -54,7 +54,8 @@ pub(crate) fn fields(mut message: &[u8]) -> Result<Vec<(u32, Value<'_>)>, String
     Ok(fields)
 }
 
-fn varint(message: &mut &[u8]) -> Result<u64, String> {
+/// A base-128 varint, which is taken off.
+pub(crate) fn varint(message: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = message.split_first().ok_or("proto: unexpected EOF")?;

@@ -1,6 +1,6 @@
-//! Prometheus's remote write 1.0.
+//! Prometheus's remote write, 1.0 and 2.0.
 
-use crate::protobuf::{Value, fields};
+use crate::protobuf::{Value, fields, varint};
 
 /// One series of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,17 +62,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Series>, String> {
                     }
                     series.labels.push(pair);
                 }
-                2 => {
-                    let mut sample = (0, 0);
-                    for field in fields(value.bytes()?)? {
-                        match field {
-                            (1, Value::Fixed64(bits)) => sample.0 = bits,
-                            (2, Value::Varint(time)) => sample.1 = time as i64,
-                            _ => return Err("proto: wrong wire type".into()),
-                        }
-                    }
-                    series.samples.push(sample);
-                }
+                2 => series.samples.push(sample(value.bytes()?)?),
                 other => return Err(format!("unexpected field {other}")),
             }
         }
@@ -80,6 +70,72 @@ pub fn decode(body: &[u8]) -> Result<Vec<Series>, String> {
         request.push(series);
     }
     Ok(request)
+}
+
+/// Reads a request of remote write 2.0 and checks what the specification demands of a sender.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn decode_second(body: &[u8]) -> Result<Vec<Series>, String> {
+    let raw = snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(|error| error.to_string())?;
+    let mut symbols = Vec::new();
+    let mut request = Vec::new();
+    for (number, value) in fields(&raw)? {
+        match number {
+            4 => symbols.push(value.text()?),
+            5 => request.push(second_series(value.bytes()?, &symbols)?),
+            other => return Err(format!("unexpected field {other}")),
+        }
+    }
+    match symbols.first() {
+        Some(first) if first.is_empty() => Ok(request),
+        _ => Err("the first symbol is not empty".into()),
+    }
+}
+
+fn second_series(raw: &[u8], symbols: &[String]) -> Result<Series, String> {
+    let mut series = Series {
+        labels: Vec::new(),
+        samples: Vec::new(),
+    };
+    for (number, value) in fields(raw)? {
+        match number {
+            1 => {
+                let mut rest = value.bytes()?;
+                let mut texts = Vec::new();
+                while !rest.is_empty() {
+                    let symbol = varint(&mut rest)? as usize;
+                    let text = symbols.get(symbol).ok_or("a symbol that is not there")?;
+                    texts.push(text.clone());
+                }
+                for pair in texts.chunks(2) {
+                    let [name, value] = pair else {
+                        return Err("a name without a value".into());
+                    };
+                    series.labels.push((name.clone(), value.clone()));
+                }
+            }
+            2 => series.samples.push(sample(value.bytes()?)?),
+            other => return Err(format!("unexpected field {other}")),
+        }
+    }
+    check(&series)?;
+    Ok(series)
+}
+
+fn sample(raw: &[u8]) -> Result<(u64, i64), String> {
+    let mut sample = (0, 0);
+    for field in fields(raw)? {
+        match field {
+            (1, Value::Fixed64(bits)) => sample.0 = bits,
+            (2, Value::Varint(time)) => sample.1 = time as i64,
+            _ => return Err("proto: wrong wire type".into()),
+        }
+    }
+    Ok(sample)
 }
 
 fn check(series: &Series) -> Result<(), String> {

@@ -14,9 +14,12 @@ use tokio::runtime::Runtime;
 use super::connect::{connect, host_and_port};
 use super::settings::ClientSettings;
 use super::{Answer, Receiver};
+use crate::metrics::second;
 
 /// How the client names itself.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION")));
+/// How many samples a receiver of remote write 2.0 has written.
+const WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
 /// Most of an answer to a push that is read, in bytes.
 const ANSWER: usize = 64 * 1024;
 
@@ -50,14 +53,23 @@ impl Client {
 
     /// Sends a POST with the body.
     pub fn post(&mut self, body: &[u8]) -> Answer {
+        self.post_with(body, &[]).0
+    }
+
+    /// The same with some headers instead of those of the settings; gives the header
+    /// `X-Prometheus-Remote-Write-Samples-Written`, too.
+    fn post_with(&mut self, body: &[u8], headers: &Headers) -> (Answer, Option<u64>) {
         let body = Bytes::copy_from_slice(body);
-        match self.exchange(Method::POST, body, ANSWER, true) {
-            Ok((status, retry_after, text)) => Answer::Response {
-                status,
-                retry_after,
-                text: String::from_utf8_lossy(&text).into_owned(),
-            },
-            Err(error) => Answer::Failure(error),
+        match self.exchange(Method::POST, body, headers, ANSWER, true) {
+            Ok(received) => {
+                let answer = Answer::Response {
+                    status: received.status,
+                    retry_after: received.retry_after,
+                    text: String::from_utf8_lossy(&received.body).into_owned(),
+                };
+                (answer, received.written)
+            }
+            Err(error) => (Answer::Failure(error), None),
         }
     }
 
@@ -67,8 +79,8 @@ impl Client {
     ///
     /// There was no answer, or a larger one.
     pub fn get(&mut self, limit: usize) -> Result<(u16, Vec<u8>), String> {
-        self.exchange(Method::GET, Bytes::new(), limit, false)
-            .map(|(status, _, body)| (status, body))
+        self.exchange(Method::GET, Bytes::new(), &[], limit, false)
+            .map(|received| (received.status, received.body))
     }
 
     /// With `lenient`, what is beyond the limit of the answer is left out.
@@ -76,9 +88,10 @@ impl Client {
         &mut self,
         method: Method,
         body: Bytes,
+        headers: &Headers,
         limit: usize,
         lenient: bool,
-    ) -> Result<(u16, Option<Duration>, Vec<u8>), String> {
+    ) -> Result<Received, String> {
         let Self {
             settings,
             runtime,
@@ -88,7 +101,8 @@ impl Client {
         let (host, port) = host_and_port(&settings.url);
         let result = runtime.block_on(async {
             let exchange = async {
-                let response = send(settings, connection, method, body).await?;
+                let request = request(settings, method, body, headers)?;
+                let response = send(settings, connection, request).await?;
                 read(response, limit, lenient).await
             };
             let late = || {
@@ -102,26 +116,41 @@ impl Client {
                 .unwrap_or_else(|_| Err(late()))
         });
         // What is left of a broken exchange would be taken for the answer to the next one.
-        if !matches!(result, Ok((.., true))) {
+        if !result.as_ref().is_ok_and(|received| received.whole) {
             self.connection = None;
         }
-        result.map(|(status, retry_after, body, _)| (status, retry_after, body))
+        result
     }
+}
+
+/// Headers by lower-case name.
+type Headers = [(&'static str, &'static str)];
+
+/// An answer.
+struct Received {
+    status: u16,
+    retry_after: Option<Duration>,
+    written: Option<u64>,
+    body: Vec<u8>,
+    /// The connection can be used again.
+    whole: bool,
 }
 
 impl Receiver for Client {
     fn push(&mut self, body: &[u8]) -> Answer {
         self.post(body)
     }
+
+    fn push_second(&mut self, body: &[u8]) -> Option<(Answer, Option<u64>)> {
+        Some(self.post_with(body, &second::HEADERS))
+    }
 }
 
 async fn send(
     settings: &ClientSettings,
     connection: &mut Option<SendRequest<Full<Bytes>>>,
-    method: Method,
-    body: Bytes,
+    request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, String> {
-    let request = request(settings, method, body)?;
     if let Some(used) = connection
         && used.ready().await.is_ok()
     {
@@ -161,6 +190,7 @@ fn request(
     settings: &ClientSettings,
     method: Method,
     body: Bytes,
+    headers: &Headers,
 ) -> Result<Request<Full<Bytes>>, String> {
     let url = &settings.url;
     // A proxy that makes no tunnel is told the whole address (RFC 9112 section 3.2.2).
@@ -178,7 +208,12 @@ fn request(
         .header(HOST, host)
         .header(USER_AGENT, AGENT);
     for (name, value) in &settings.headers {
-        request = request.header(HeaderName::from_static(name), value);
+        if headers.iter().all(|(other, _)| other != name) {
+            request = request.header(HeaderName::from_static(name), value);
+        }
+    }
+    for (name, value) in headers {
+        request = request.header(HeaderName::from_static(name), *value);
     }
     if let Some(value) = settings
         .credentials
@@ -192,25 +227,29 @@ fn request(
         .map_err(|error| error.to_string())
 }
 
-/// Status, `Retry-After` and body, and whether the connection can be used again.
 async fn read(
     response: Response<Incoming>,
     limit: usize,
     lenient: bool,
-) -> Result<(u16, Option<Duration>, Vec<u8>, bool), String> {
-    let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+) -> Result<Received, String> {
+    let number = |name: &HeaderName| -> Option<u64> {
+        let value = response.headers().get(name)?;
+        value.to_str().ok()?.trim().parse().ok()
+    };
+    let mut received = Received {
+        status: response.status().as_u16(),
+        retry_after: number(&RETRY_AFTER).map(Duration::from_secs),
+        written: number(&WRITTEN),
+        body: Vec::new(),
+        whole: false,
+    };
+    let body = &mut received.body;
     let mut incoming = response.into_body();
-    let mut body = Vec::new();
     while let Some(frame) = incoming.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             // The status is what counts; the words of an error may be cut off.
-            Err(_) if lenient => return Ok((status, retry_after, body, false)),
+            Err(_) if lenient => return Ok(received),
             Err(error) => return Err(format!("the answer broke off: {error}")),
         };
         let Some(data) = frame.data_ref() else {
@@ -221,9 +260,10 @@ async fn read(
                 return Err(format!("the answer is larger than {limit} bytes"));
             }
             body.extend_from_slice(&data[..limit - body.len()]);
-            return Ok((status, retry_after, body, false));
+            return Ok(received);
         }
         body.extend_from_slice(data);
     }
-    Ok((status, retry_after, body, true))
+    received.whole = true;
+    Ok(received)
 }

@@ -25,6 +25,13 @@ pub fn headers(remote_write: bool) -> Vec<(&'static str, http::HeaderValue)> {
 pub trait Receiver {
     /// Sends one request and waits for the answer.
     fn push(&mut self, body: &[u8]) -> Answer;
+
+    /// Sends one request of remote write 2.0; gives the answer, and how many samples the receiver says
+    /// to have written. `None` instead of an answer: this one cannot send it.
+    fn push_second(&mut self, body: &[u8]) -> Option<(Answer, Option<u64>)> {
+        let _ = body;
+        None
+    }
 }
 
 /// What came back.

@@ -7,6 +7,7 @@ mod process;
 mod ring;
 mod sample;
 mod scrape;
+pub(crate) mod second;
 mod secrets;
 mod sender;
 mod text;

@@ -1,7 +1,9 @@
 //! The shipper's metrics about itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::process::Stat;
 use super::sample::{Kind, Sink};
 use crate::clock::Clock;
 use crate::counters::{LogCounters, MetricCounters};
@@ -95,5 +97,32 @@ impl Own {
             (now / 1000 - oldest).max(0) as f64 / 1e3
         };
         sink.one("larder_shipper_metric_oldest_waiting_seconds", Gauge, age);
+        process(sink);
+    }
+}
+
+/// The process itself, under the names that every exporter has for itself.
+fn process(sink: &mut dyn Sink) {
+    use Kind::{Counter, Gauge};
+    let Some(stat) = Stat::read(Path::new("/proc"), "self") else {
+        return;
+    };
+    let cpu = stat.user + stat.system;
+    sink.one("process_cpu_seconds_total", Counter, cpu);
+    for (name, value) in [
+        ("virtual_memory_bytes", stat.virtual_bytes),
+        ("resident_memory_bytes", stat.resident_bytes),
+        ("start_time_seconds", stat.started),
+    ] {
+        sink.one(&format!("process_{name}"), Gauge, value);
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        // One of them is that of the folder.
+        let count = files.count().saturating_sub(1);
+        sink.one("process_open_fds", Gauge, count as f64);
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if let Some(limit) = limit.current {
+        sink.one("process_max_fds", Gauge, limit as f64);
     }
 }

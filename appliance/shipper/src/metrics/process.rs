@@ -1,6 +1,6 @@
 //! Processes of a service under the names of process-exporter, which the users' dashboards know.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::sample::{Kind, Sink};
 
@@ -96,36 +96,21 @@ impl Group {
         one("write_bytes_total", Counter, None, sum.written);
     }
 
-    /// `/proc/PID/stat` (proc_pid_stat(5)), `fd` and `io`.
+    /// A process of the group.
     fn add(&self, process: &str, sum: &mut Sum) -> Option<()> {
-        let folder = self.proc.join(process);
-        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        let (_, rest) = stat.rsplit_once(')')?;
-        let words: Vec<f64> = rest
-            .split_ascii_whitespace()
-            .map(|word| word.parse().unwrap_or(0.0))
-            .collect();
-        // The first word is the third field.
-        let field = |number: usize| words.get(number - 3).copied();
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        let (user, system) = (field(14)?, field(15)?);
-        let (started, resident) = (field(22)?, field(24)?);
+        let stat = Stat::read(&self.proc, process)?;
         sum.processes += 1.0;
-        sum.threads += field(20)?;
-        sum.user += user / ticks;
-        sum.system += system / ticks;
-        sum.minor += field(10)?;
-        sum.major += field(12)?;
-        sum.virtual_ += field(23)?;
-        sum.resident += resident * rustix::param::page_size() as f64;
-        let boot = std::fs::read_to_string(self.proc.join("stat")).ok()?;
-        let boot = boot
-            .lines()
-            .find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok())?;
-        let started = boot + started / ticks;
-        if sum.oldest == 0.0 || started < sum.oldest {
-            sum.oldest = started;
+        sum.threads += stat.threads;
+        sum.user += stat.user;
+        sum.system += stat.system;
+        sum.minor += stat.minor_faults;
+        sum.major += stat.major_faults;
+        sum.virtual_ += stat.virtual_bytes;
+        sum.resident += stat.resident_bytes;
+        if sum.oldest == 0.0 || stat.started < sum.oldest {
+            sum.oldest = stat.started;
         }
+        let folder = self.proc.join(process);
         if let Ok(files) = std::fs::read_dir(folder.join("fd")) {
             *sum.files.get_or_insert(0.0) += files.count() as f64;
         }
@@ -138,6 +123,48 @@ impl Group {
             *sum.written.get_or_insert(0.0) += word("write_bytes:")?;
         }
         Some(())
+    }
+}
+
+/// What everybody may know of a process: `/proc/PID/stat` (proc_pid_stat(5)), times in s.
+pub(super) struct Stat {
+    pub(super) user: f64,
+    pub(super) system: f64,
+    threads: f64,
+    minor_faults: f64,
+    major_faults: f64,
+    pub(super) virtual_bytes: f64,
+    pub(super) resident_bytes: f64,
+    /// Since 1970.
+    pub(super) started: f64,
+}
+
+impl Stat {
+    /// Reads it. `None`: there is no such process (any more).
+    pub(super) fn read(proc: &Path, process: &str) -> Option<Self> {
+        let stat = std::fs::read_to_string(proc.join(process).join("stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        let words: Vec<f64> = rest
+            .split_ascii_whitespace()
+            .map(|word| word.parse().unwrap_or(0.0))
+            .collect();
+        // The first word is the third field.
+        let field = |number: usize| words.get(number - 3).copied();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let boot = std::fs::read_to_string(proc.join("stat")).ok()?;
+        let boot = boot
+            .lines()
+            .find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok())?;
+        Some(Self {
+            user: field(14)? / ticks,
+            system: field(15)? / ticks,
+            threads: field(20)?,
+            minor_faults: field(10)?,
+            major_faults: field(12)?,
+            virtual_bytes: field(23)?,
+            resident_bytes: field(24)? * rustix::param::page_size() as f64,
+            started: boot + field(22)? / ticks,
+        })
     }
 }
 

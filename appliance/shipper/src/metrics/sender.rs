@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::ring::{Frame, Ring};
+use super::second::{self, Knowledge};
 use crate::backoff::Backoff;
 use crate::counters::MetricCounters;
 use crate::http::{Answer, Receiver};
@@ -72,6 +73,16 @@ impl Verdict {
     }
 }
 
+/// What came of a request of remote write 2.0.
+enum Second {
+    /// The receiver says that it has written all of it.
+    Written,
+    /// This, which says nothing about what the receiver understands.
+    Answer(Answer),
+    /// It does not understand it, or was not asked.
+    Unknown,
+}
+
 /// Sends frames.
 #[derive(Debug)]
 pub struct Sender<R> {
@@ -89,6 +100,8 @@ pub struct Sender<R> {
     failures: u32,
     /// By the monotonic clock.
     not_before: Duration,
+    /// Whether the receiver understands remote write 2.0.
+    second: Knowledge,
 }
 
 impl<R: Receiver> Sender<R> {
@@ -109,6 +122,7 @@ impl<R: Receiver> Sender<R> {
             backoff: Backoff::default(),
             failures: 0,
             not_before: Duration::ZERO,
+            second: Knowledge::default(),
         }
     }
 
@@ -144,7 +158,7 @@ impl<R: Receiver> Sender<R> {
                     None => break None,
                 },
             };
-            if let Some(wait) = self.send(&frame) {
+            if let Some(wait) = self.send(&frame, now) {
                 // Others may be worth more than what is in memory.
                 self.store();
                 self.not_before = now + wait;
@@ -199,8 +213,12 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// Sends a frame. `None`: it is done with; else how long to wait.
-    fn send(&mut self, frame: &Frame) -> Option<Duration> {
-        let answer = self.receiver.push(&frame.body);
+    fn send(&mut self, frame: &Frame, now: Duration) -> Option<Duration> {
+        let answer = match self.send_second(frame, now) {
+            Second::Written => return None,
+            Second::Answer(answer) => answer,
+            Second::Unknown => self.receiver.push(&frame.body),
+        };
         match Verdict::of(&answer) {
             Verdict::Taken => {
                 let series = count_series(frame);
@@ -231,6 +249,38 @@ impl<R: Receiver> Sender<R> {
                     return self.isolate(frame, &frame.series(), &answer);
                 }
                 Some(self.backoff.next(after))
+            }
+        }
+    }
+
+    /// Sends a frame by remote write 2.0, if the receiver may understand that. If it does not, the frame
+    /// is to be sent by 1.0; a sample that comes twice is taken as the same.
+    fn send_second(&mut self, frame: &Frame, now: Duration) -> Second {
+        if !self.second.worth_a_try(now) {
+            return Second::Unknown;
+        }
+        let Some((body, samples)) = second::request(&frame.series()) else {
+            return Second::Unknown;
+        };
+        let Some((answer, written)) = self.receiver.push_second(&body) else {
+            return Second::Unknown;
+        };
+        match &answer {
+            Answer::Failure(_) => Second::Answer(answer),
+            Answer::Response {
+                status: 200..=299, ..
+            } if written.is_some_and(|written| written >= samples) => {
+                self.second = Knowledge::Proved;
+                self.taken(samples, body.len());
+                Second::Written
+            }
+            Answer::Response {
+                status: 429 | 500..,
+                ..
+            } if self.second == Knowledge::Proved => Second::Answer(answer),
+            Answer::Response { .. } => {
+                self.second = Knowledge::Refused(now);
+                Second::Unknown
             }
         }
     }

@@ -166,8 +166,19 @@ pub(crate) fn pipeline(
     counters: &Arc<LogCounters>,
 ) -> FilesPipeline {
     let place = Place::Folder(folder.to_owned());
-    let open: Box<dyn FnMut() -> Result<Files, Error>> =
-        Box::new(move || Files::open(place.clone()));
+    let open = Box::new(move || Files::open(place.clone()));
+    pipeline_of(open, keep, server, clock, batch_bytes, counters)
+}
+
+/// Ships what `open` opens.
+pub(crate) fn pipeline_of(
+    open: Box<dyn FnMut() -> Result<Files, Error>>,
+    keep: &Path,
+    server: &Server,
+    clock: &TestClock,
+    batch_bytes: usize,
+    counters: &Arc<LogCounters>,
+) -> FilesPipeline {
     let settings = Settings {
         batch_bytes,
         ..Settings::new(labels())

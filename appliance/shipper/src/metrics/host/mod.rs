@@ -1,12 +1,14 @@
 //! Metrics of the machine, with the names, types and labels of node_exporter, so that dashboards
 //! and alerts made for it go on working.
 
+mod bus;
 mod cpu;
 mod disk;
 mod filesystem;
 mod misc;
 mod network;
 mod numbers;
+mod systemd;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,7 +22,7 @@ type Outcome = Result<(), String>;
 type Collector = fn(&Host, &mut dyn Sink) -> Outcome;
 
 /// The collectors under the names that node_exporter gives them.
-const COLLECTORS: [(&str, Collector); 24] = [
+const COLLECTORS: [(&str, Collector); 25] = [
     ("arp", network::arp),
     ("conntrack", network::conntrack),
     ("cpu", cpu::cpu),
@@ -40,6 +42,7 @@ const COLLECTORS: [(&str, Collector); 24] = [
     ("sockstat", network::sockstat),
     ("softnet", network::softnet),
     ("stat", cpu::stat),
+    ("systemd", systemd::systemd),
     ("thermal_zone", misc::thermal),
     ("time", misc::time),
     ("timex", misc::timex),
@@ -54,6 +57,8 @@ pub struct Host {
     proc: PathBuf,
     /// `/sys`, or a copy of it.
     sys: PathBuf,
+    /// Socket of the system's bus; there may be none.
+    bus: PathBuf,
 }
 
 impl Default for Host {
@@ -61,16 +66,18 @@ impl Default for Host {
         Self {
             proc: "/proc".into(),
             sys: "/sys".into(),
+            bus: "/run/dbus/system_bus_socket".into(),
         }
     }
 }
 
 impl Host {
-    /// A machine whose `/proc` and `/sys` are elsewhere.
+    /// A machine whose `/proc` and `/sys` are elsewhere, and which has no bus.
     pub fn at(proc: impl Into<PathBuf>, sys: impl Into<PathBuf>) -> Self {
         Self {
             proc: proc.into(),
             sys: sys.into(),
+            bus: PathBuf::new(),
         }
     }
 
