@@ -1,6 +1,6 @@
 //! Real clients, unmodified: each uploads, forgets what it has, and hits.
 //!
-//! `.ci/setup test` installs curl, ccache and Turborepo. The others are ignored unless asked for:
+//! `.ci/setup test` installs curl and ccache. The others are ignored unless asked for:
 //! `make test-clients` installs them and runs all.
 
 mod bazel;

@@ -61,6 +61,7 @@ fn forget(home: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "make test-clients installs it"]
 async fn uploads_and_hits() {
     let daemon = daemon().await;
     let home = tempfile::tempdir().unwrap();
@@ -78,6 +79,7 @@ async fn uploads_and_hits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "make test-clients installs it"]
 async fn signs_over_what_was_unsigned_and_hits() {
     let daemon = daemon().await;
     let home = tempfile::tempdir().unwrap();
@@ -90,6 +92,7 @@ async fn signs_over_what_was_unsigned_and_hits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "make test-clients installs it"]
 async fn builds_without_us() {
     let home = tempfile::tempdir().unwrap();
     workspace(home.path(), false);
