@@ -38,7 +38,7 @@ enum SecretsCommand {
 /// and later boots. The token comes from standard input, a file that only its owner may read, or a
 /// command such as:
 ///
-///     imagegen secrets seal --host eu1 --token-command 'op read op://infra/larder/token'
+///   imagegen secrets seal --host eu1 --token-command 'op read op://infra/larder/token'
 ///
 /// It is never an argument and is never written here.
 #[derive(Args, Clone, Debug)]
