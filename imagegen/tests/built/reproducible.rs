@@ -102,6 +102,13 @@ fn another_user_builds_the_same_image() {
         &source_tree().join("configs"),
         &folder.path().join("configs"),
     );
+    let secrets = folder.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::copy(
+        source_tree().join("secrets/manifest.toml"),
+        secrets.join("manifest.toml"),
+    )
+    .unwrap();
     // Their own cache, filled from ours: no network is asked.
     let cache = packages::Cache::of_user().unwrap();
     copy_tree(cache.root(), &folder.path().join("home/.cache/larder"));
