@@ -6,6 +6,7 @@
 //! it. Cuts that leave the same are one outcome, and outcomes are booted.
 
 mod outcome;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::path::Path;

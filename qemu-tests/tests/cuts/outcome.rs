@@ -241,7 +241,7 @@ fn table(disk: &Path) -> Result<(String, bool)> {
 }
 
 /// Checks an ext4 as the machine will, and then that nothing is wrong with it. `None`: pristine.
-fn checked(file: &Path, label: &str) -> Result<Option<String>> {
+pub(crate) fn checked(file: &Path, label: &str) -> Result<Option<String>> {
     let mut found = [0; 16];
     File::open(file)?.read_exact_at(&mut found, 1024 + 120)?;
     let found = String::from_utf8_lossy(&found);
@@ -297,7 +297,7 @@ fn images(disk: &Path, esp: &Range<u64>) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 /// Runs a tool of the host; gives its exit status and what it says.
-fn run(program: &str, package: &'static str, args: &[&str]) -> Result<(i32, String)> {
+pub(crate) fn run(program: &str, package: &'static str, args: &[&str]) -> Result<(i32, String)> {
     let path: PathBuf = find_program(program, package)?;
     let output = Command::new(path).args(args).env("LC_ALL", "C").output()?;
     let out = String::from_utf8_lossy(&output.stdout);
