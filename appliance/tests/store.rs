@@ -50,7 +50,15 @@ async fn open(folder: &Path) -> Store {
     store
 }
 
-/// Two small objects and a large one; a fourth that was removed.
+/// Waits for the segment that the store makes ahead.
+async fn has_files(folder: &Path, count: usize) {
+    while fs::read_dir(folder).unwrap().count() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Two small objects and a large one, a fourth that was removed, in a sealed segment; two more in one
+/// that is not.
 async fn made() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
@@ -59,6 +67,13 @@ async fn made() -> tempfile::TempDir {
     put(&store, "large", &vec![67; 2_000_000]).await;
     put(&store, "removed", b"gone").await;
     assert!(store.remove(&key("removed")).await.unwrap());
+    let segments = folder.path().join("larder-store/segments");
+    has_files(&segments, 2).await;
+    store.close().await;
+    let store = open(folder.path()).await;
+    put(&store, "later", b"as well").await;
+    put(&store, "last", b"indeed").await;
+    has_files(&segments, 4).await;
     store.close().await;
     folder
 }
@@ -103,18 +118,31 @@ async fn a_good_volume() {
     let folder = made().await;
     let at = folder.path();
     let run = |verb| run(verb, at, at);
-    insta::assert_snapshot!(run("check").1, @r#""#);
+    insta::assert_snapshot!(run("check").1, @"5 objects are right, 0 problems");
     assert!(run("check").0);
-    insta::assert_snapshot!(run("stat").1, @r#""#);
-    insta::assert_snapshot!(run("dump").1, @r#""#);
+    insta::assert_snapshot!(run("stat").1, @r"
+    4 segments (2 not sealed), 8459936 bytes, 70896 of them in use
+    1 large objects, 2000000 bytes
+    7 records, 0 projects cleaned
+    xcode-cas acme/app: 5 objects, 2070018 bytes
+    ");
+    insta::assert_snapshot!(run("dump").1, @r#"
+    00000001         64 object  live TIME          5 xcode-cas "acme"/"app"/"a" "ci" "r1"
+    00000001        224 object  live TIME      70000 xcode-cas "acme"/"app"/"b" "ci" "r1"
+    00000001      70368 object  live TIME    2000000 xcode-cas "acme"/"app"/"large" "ci" "r1"
+    00000001      70640 object  dead TIME          4 xcode-cas "acme"/"app"/"removed" "ci" "r1"
+    00000001      70800 removal dead TIME          0 xcode-cas "acme"/"app"/"removed" "" ""
+    00000003         64 object  live TIME          7 xcode-cas "acme"/"app"/"later" "ci" "r1"
+    00000003        224 object  live TIME          6 xcode-cas "acme"/"app"/"last" "ci" "r1"
+    "#);
     let root = at.join("larder-store");
     let checkpoints = || ["checkpoint.a", "checkpoint.b"].map(|name| root.join(name).exists());
     assert!(checkpoints().contains(&true));
-    insta::assert_snapshot!(run("rebuild-index").1, @r#""#);
+    insta::assert_snapshot!(run("rebuild-index").1, @"the next start makes the index from the log");
     assert_eq!(checkpoints(), [false, false]);
     // The next start has it all, from the log.
     let store = open(at).await;
-    assert_eq!(store.usage().objects, 3);
+    assert_eq!(store.usage().objects, 5);
     // Nobody looks into what is in use.
     let (success, text) = run("check");
     assert!(
@@ -138,17 +166,50 @@ async fn a_damaged_volume() {
         let head = bytes.windows(100).position(|all| all == [66; 100]).unwrap();
         bytes[head - 30] ^= 1;
     });
+    let segments = fs::read_dir(root.join("segments")).unwrap();
+    for segment in segments {
+        // In the one that is not sealed.
+        change(segment.unwrap().path(), |bytes| {
+            if let Some(at) = bytes.windows(7).position(|seven| seven == b"as well") {
+                bytes[at] ^= 1;
+            }
+        });
+    }
     fs::write(root.join("segments/00000009.seg"), b"no segment").unwrap();
     let (success, text) = run("check", at, at);
     assert!(!success);
-    insta::assert_snapshot!(text, @r#""#);
-    insta::assert_snapshot!(run("stat", at, at).1, @r#""#);
+    insta::assert_snapshot!(text, @r#"
+    PATH/larder-store/segments/00000009.seg: its header is damaged: it goes at the next start
+    PATH/larder-store/segments/00000003.seg at byte 64: no record: what was there is a miss
+    PATH/larder-store/segments/00000001.seg at byte 64: xcode-cas "acme"/"app"/"a": the body is damaged: a miss
+    PATH/larder-store/segments/00000001.seg at byte 224: its head is damaged: a miss
+    PATH/larder-store/segments/00000001.seg at byte 70368: xcode-cas "acme"/"app"/"large": its file is damaged near byte 1048576: transfers break off
+    PATH/larder-store/large/FILE: nothing names it: it goes at the next start
+    1 objects are right, 6 problems
+    error: PATH: 6 problems
+    "#);
+    insta::assert_snapshot!(run("stat", at, at).1, @r"
+    4 segments (2 not sealed), 8459936 bytes, 592 of them in use
+    1 large objects, 2000000 bytes
+    5 records, 0 projects cleaned
+    xcode-cas acme/app: 3 objects, 2000011 bytes
+    ");
     // Without its footer it is scanned, and the superblock is missed.
     change(at.join(SEGMENT), |bytes| bytes.truncate(bytes.len() - 10));
     fs::write(root.join("volume"), [7; 8192]).unwrap();
     let (success, text) = run("check", at, at);
     assert!(!success);
-    insta::assert_snapshot!(text, @r#""#);
+    insta::assert_snapshot!(text, @r#"
+    PATH/larder-store/volume: no superblock (Damaged): the volume would start empty
+    PATH/larder-store/segments/00000009.seg: its header is damaged: it goes at the next start
+    PATH/larder-store/segments/00000001.seg: its footer is damaged: it is scanned at the start
+    PATH/larder-store/segments/00000001.seg at byte 64: no record: what was there is a miss
+    PATH/larder-store/segments/00000003.seg at byte 64: no record: what was there is a miss
+    PATH/larder-store/segments/00000001.seg at byte 70368: xcode-cas "acme"/"app"/"large": its file is damaged near byte 1048576: transfers break off
+    PATH/larder-store/large/FILE: nothing names it: it goes at the next start
+    1 objects are right, 7 problems
+    error: PATH: 7 problems
+    "#);
 }
 
 #[test]
@@ -201,13 +262,13 @@ async fn the_partition_of_an_image() {
         .output();
     if rustix::process::geteuid().is_root() && loops.is_ok_and(|output| output.status.success()) {
         assert!(
-            success && text.starts_with("3 objects are right, 0 problems"),
+            success && text.starts_with("5 objects are right, 0 problems"),
             "{text}"
         );
         let before = fs::read(&path).unwrap();
         let (_, text) = run("stat", &path, outside.path());
         assert!(
-            text.contains("xcode-cas acme/app: 3 objects, 2070005 bytes"),
+            text.contains("xcode-cas acme/app: 5 objects, 2070018 bytes"),
             "{text}"
         );
         // Nothing was written.

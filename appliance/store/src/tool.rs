@@ -124,13 +124,25 @@ impl Offline {
     fn meaning(&self, problems: &mut dyn FnMut(Problem)) -> HashMap<u64, (Place, Kind)> {
         let mut meaning = HashMap::new();
         for segment in &self.segments {
-            let sealed = segment.footer();
-            if matches!(sealed, Ok(None)) {
+            let mut problem = |offset, what: &str| {
                 problems(Problem {
                     path: self.disk.root().join(&segment.path),
-                    offset: None,
-                    what: "not sealed: in use when the power went, or a damaged footer; it is scanned at the start".into(),
+                    offset,
+                    what: what.into(),
                 });
+            };
+            if matches!(segment.footer(), Ok(None)) {
+                // One that is written to still has the length that was allocated.
+                let length = segment.file.length();
+                if length.is_ok_and(|length| length != segment.header.size) {
+                    problem(None, "its footer is damaged: it is scanned at the start");
+                }
+                for at in segment
+                    .scan()
+                    .map_or_else(|_| Vec::new(), |scan| scan.damaged)
+                {
+                    problem(Some(at), "no record: what was there is a miss");
+                }
             }
             match segment.entries() {
                 Ok(entries) => {

@@ -42,8 +42,11 @@ struct Answer {
     at: Instant,
 }
 
+/// How long the log was when.
+type Lengths = Vec<(Instant, usize)>;
+
 /// Uploads all, sixteen at a time. Gives the answers, and how long the log was when.
-fn storm(machine: &TestMachine) -> Result<(Vec<Answer>, Vec<(Instant, usize)>)> {
+fn storm(machine: &TestMachine) -> Result<(Vec<Answer>, Lengths)> {
     let mut config = String::new();
     for number in 0..COUNT {
         let body = machine.folder().join(format!("storm-{number}"));
@@ -65,7 +68,7 @@ fn storm(machine: &TestMachine) -> Result<(Vec<Answer>, Vec<(Instant, usize)>)> 
     let recorder = machine.recorder();
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
-            let mut lengths = Vec::new();
+            let mut lengths = Lengths::new();
             while !over.load(Ordering::Relaxed) {
                 lengths.push((Instant::now(), recorder.log().len()));
                 std::thread::sleep(Duration::from_millis(10));

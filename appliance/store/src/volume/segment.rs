@@ -100,6 +100,7 @@ impl Segment {
             entries: Vec::new(),
             end: HEADER,
             newest: 0,
+            damaged: Vec::new(),
         };
         // At least as much as the longest record; then a record is whole in the window or nowhere.
         let window_bytes = usize::try_from(self.header.size.min(16 << 20)).unwrap_or(16 << 20);
@@ -120,6 +121,9 @@ impl Segment {
                 at += ALIGN;
                 continue;
             };
+            if at > scan.end {
+                scan.damaged.push(scan.end);
+            }
             scan.newest = scan.newest.max(head.time);
             scan.entries.push(Entry {
                 tag: head.tag,
@@ -149,6 +153,8 @@ pub(crate) struct Scan {
     pub(crate) end: u64,
     /// Time of the newest one.
     pub(crate) newest: u64,
+    /// Where bytes before a record belong to none: records that were damaged.
+    pub(crate) damaged: Vec<u64>,
 }
 
 /// A part of a file in memory.
