@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use store::Reader;
 use tokio::time::Instant;
 
-use crate::auth::Handle;
+use crate::accounts::Whose;
 use crate::metrics::Observed;
 use crate::pace::Pace;
 use crate::transport::activity::Activity;
@@ -41,6 +41,7 @@ pub(crate) struct Body {
     content: Content,
     /// Whose bytes they are. `None`: nobody's, such as the words of an error.
     share: Option<Share>,
+    whose: Option<Whose>,
     /// For the chunk that is being read.
     permit: Option<Permit>,
     observed: Option<Observed>,
@@ -73,6 +74,7 @@ impl Body {
         Self {
             content,
             share: None,
+            whose: None,
             permit: None,
             observed: None,
         }
@@ -83,9 +85,14 @@ impl Body {
         self.share = Some(share);
     }
 
-    /// Whose bytes they are, if it is known.
-    pub(crate) fn account(&self) -> Option<&Handle> {
-        self.share.as_ref().map(Share::account)
+    /// Says whose request it answers.
+    pub(crate) fn answers(&mut self, whose: Whose) {
+        self.whose = Some(whose);
+    }
+
+    /// Whose request it answers, if that is known.
+    pub(crate) fn whose(&self) -> Option<&Whose> {
+        self.whose.as_ref()
     }
 
     /// Ties the observation of the request to its life.

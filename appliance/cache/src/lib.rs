@@ -9,6 +9,7 @@
 //! other clients, `transfer` what they share.
 
 mod access_log;
+mod accounts;
 mod adapters;
 mod answer;
 mod api;
@@ -37,6 +38,7 @@ mod reload;
 mod router;
 mod server;
 mod settings;
+mod stored;
 mod target;
 mod traffic;
 mod transfer;

@@ -13,7 +13,7 @@ use store::Status;
 use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
-use crate::auth::Handle;
+use crate::accounts::{Accounts, Whose};
 use crate::process;
 use crate::traffic::Traffic;
 use crate::transport::activity::Activity;
@@ -89,6 +89,7 @@ struct Durations {
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Labels, Durations>>,
     pub(crate) traffic: Traffic,
+    pub(crate) accounts: Accounts,
     pub(crate) connections: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) log: AccessLog,
@@ -103,7 +104,7 @@ pub(crate) struct Observed {
     began: Instant,
     /// Of the body, sent so far.
     bytes: AtomicU64,
-    account: Option<Handle>,
+    whose: Option<Whose>,
     id: Option<HeaderValue>,
 }
 
@@ -125,14 +126,14 @@ impl Observed {
             },
             began: Instant::now(),
             bytes: AtomicU64::new(0),
-            account: None,
+            whose: None,
             id: None,
         }
     }
 
     /// Whose request it is.
-    pub(crate) fn identify(&mut self, id: HeaderValue, account: Option<Handle>) {
-        (self.id, self.account) = (Some(id), account);
+    pub(crate) fn identify(&mut self, id: HeaderValue, whose: Option<Whose>) {
+        (self.id, self.whose) = (Some(id), whose);
     }
 
     pub(crate) fn answered(&mut self, status: StatusCode) {
@@ -168,13 +169,15 @@ impl Drop for Observed {
             group,
             status,
         } = self.labels;
+        // What only somebody says is not told as an account's.
+        let granted = self.whose.as_ref().filter(|whose| whose.granted);
         self.metrics.log.record(status, duration, || Record {
             method,
             group,
             status,
             duration,
             bytes: self.bytes.load(Ordering::Relaxed),
-            account: self.account.take(),
+            account: granted.map(|whose| whose.account.clone()),
             id: self
                 .id
                 .as_ref()
@@ -182,6 +185,9 @@ impl Drop for Observed {
                 .unwrap_or_default()
                 .into(),
         });
+        if let Some(whose) = &self.whose {
+            self.metrics.accounts.count(whose, status);
+        }
         let seconds = duration.as_secs_f64();
         let mut requests = self.metrics.lock();
         let durations = requests.entry(self.labels).or_default();
@@ -237,6 +243,7 @@ impl Metrics {
             text.line("", &[("operation", operation)], u64::from(up));
         }
         self.requests(&mut text);
+        self.accounts.write(&mut text);
         self.traffic.write(&mut text);
         for (name, help, counter) in [
             (

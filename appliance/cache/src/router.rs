@@ -15,7 +15,7 @@ use crate::metrics::Observed;
 use crate::server::{Listener, Shared};
 use crate::target::Query;
 use crate::transport::connection::Connection;
-use crate::{adapters, api, plain};
+use crate::{adapters, api, plain, stored};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most bytes of a body that are read for nothing, so that the client sees an early answer.
@@ -40,7 +40,7 @@ pub(crate) async fn answer(
         Listener::Metrics => metrics(&shared, &request),
     };
     observed.answered(response.status());
-    observed.identify(id.clone(), response.body().account().cloned());
+    observed.identify(id.clone(), response.body().whose().cloned());
     response.headers_mut().insert(REQUEST_ID, id);
     response.body_mut().observe(observed);
     response
@@ -111,6 +111,7 @@ fn metrics<B>(shared: &Shared, request: &Request<B>) -> Response<Body> {
     shared.metrics.traffic.multipart.open.set(sessions as u64);
     shared.metrics.traffic.multipart.unfinished.set(unfinished);
     let more = |text: &mut _| {
+        stored::write(&shared.store.usage(), text);
         shared.access.write(text);
         shared.budget.write(text);
         shared.certificates.write(text);

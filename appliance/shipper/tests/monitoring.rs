@@ -7,37 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shipper::counters::{LogCounters, MetricCounters};
 use shipper::metrics::{Group, Host, Own, Secrets, TextSink, Units};
-use support::program;
+use support::{client, program};
 
-/// What the cache shows at `/metrics`, as far as it is asked for here.
-const CACHE: &[&str] = &[
-    "cache_nginx_http_responses_total",
-    "cache_nginx_request_duration_seconds_bucket",
-    "larder_cache_account_responses_total",
-    "larder_cache_certificate_expiry_seconds",
-    "larder_cache_connections_total",
-    "larder_cache_tls_handshake_failures_total",
-    "larder_store_evictable_bytes",
-    "larder_store_capacity_bytes",
-    "larder_store_evicted_bytes_total",
-    "larder_store_up",
-    "larder_store_used_bytes",
-    "process_cpu_seconds_total",
-    "process_open_fds",
-    "process_resident_memory_bytes",
-    "tuist_cache_xcode_download_bytes",
-    "tuist_cache_xcode_download_disk_hits_total",
-    "tuist_cache_xcode_download_disk_misses_total",
-    "tuist_cache_xcode_upload_bytes",
-    "tuist_cache_xcode_upload_errors_total",
-    "tuist_cache_xcode_upload_exists_total",
-    "tuist_cache_xcode_upload_success_total",
-];
-/// What the fetcher of secrets says of them, on a machine that has one.
-const SECRETS: &[&str] = &["larder_secret_state"];
 /// What every scrape has.
 const SCRAPES: &[&str] = &["up", "scrape_duration_seconds", "scrape_samples_scraped"];
 /// What a machine need not have: a file system, a disk, a card of its own.
@@ -69,6 +44,51 @@ fn promtool(arguments: &[&str], file: &Path) -> Option<()> {
     Some(())
 }
 
+/// What the cache shows at `/metrics`.
+fn cache() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = folder.path().join("cas");
+    std::fs::create_dir(&storage).unwrap();
+    let settings = cache::Settings {
+        storage,
+        durability: Default::default(),
+        state: Some(folder.path().into()),
+        auth: cache::AuthSettings::default(),
+        access_log: None,
+        acme: None,
+        credentials: cache::Credentials::default(),
+        max_cas_bytes: 1 << 20,
+        plain_networks: Vec::new(),
+        signed_only: false,
+        drain: Duration::ZERO,
+        names: vec!["localhost".into()],
+        version: "1".into(),
+        timeouts: cache::Timeouts::default(),
+        transport: cache::TransportSettings::default(),
+    };
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listeners = cache::Listeners::bind(&any, &any, &any).unwrap();
+    let address = listeners.metrics[0].local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = runtime
+        .block_on(cache::Server::new(settings, listeners))
+        .unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = runtime.spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    let (status, body) = client(&format!("http://{address}/metrics"))
+        .get(16 << 20)
+        .unwrap();
+    assert_eq!(status, 200);
+    drop(stop);
+    runtime.block_on(running).unwrap();
+    String::from_utf8(body).unwrap()
+}
+
 /// Names of all that this program and the cache send.
 fn sent() -> BTreeSet<String> {
     let metrics = Arc::new(MetricCounters::default());
@@ -87,19 +107,17 @@ fn sent() -> BTreeSet<String> {
     let mut group = Group::of_unit("cache", "larder-cache.service");
     group.processes = processes.path().to_owned();
     group.collect(&mut sink);
-    let families = sink
-        .text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "));
-    let families = families.map(|line| line.split(' ').next().unwrap().to_owned());
-    families
-        .chain(
-            CACHE
-                .iter()
-                .chain(SECRETS)
-                .chain(SCRAPES)
-                .map(|name| (*name).to_owned()),
-        )
+    let cache = cache();
+    let families = sink.text.lines().chain(cache.lines());
+    let families = families.filter_map(|line| line.strip_prefix("# TYPE "));
+    let series = families.flat_map(|family| match family.split_once(' ').unwrap() {
+        (name, "histogram") => ["_bucket", "_count", "_sum"]
+            .map(|suffix| format!("{name}{suffix}"))
+            .to_vec(),
+        (name, _) => vec![name.to_owned()],
+    });
+    series
+        .chain(SCRAPES.iter().map(|name| (*name).to_owned()))
         .collect()
 }
 

@@ -11,7 +11,6 @@ use support::{Daemon, client, program};
 
 /// What we have and node_exporter has not (by default, or in the version of Debian 12).
 const OURS: &[&str] = &[
-    "node_processes_",
     "node_netstat_TcpExt_TCP",
     "node_schedstat_",
     "node_pressure_irq",
@@ -26,7 +25,8 @@ const THEIRS: &[&str] = &[
     "promhttp_",
     "process_",
     "node_exporter_build_info",
-    "node_textfile_",
+    "node_textfile_mtime",
+    "node_processes_threads_state",
     "node_os_",
     "node_disk_info",
     "node_dmi_",
@@ -113,6 +113,8 @@ fn names_types_labels_and_values_agree() {
         |address| {
             let mut command = Command::new(&exporter);
             command.arg(format!("--web.listen-address={address}"));
+            // Off by default, and asked for by the dashboard.
+            command.args(["--collector.processes", "--collector.tcpstat"]);
             command
         },
         "Listening on",
@@ -178,14 +180,18 @@ fn names_types_labels_and_values_agree() {
         };
         compared += 1;
         // What is under way at this very moment.
-        if listed(
-            name,
-            &[
-                "node_disk_io_now",
-                "node_memory_Writeback",
-                "node_memory_Dirty",
-            ],
-        ) {
+        let queues = labels.iter().any(|label| label.ends_with("x_queued_bytes"));
+        if queues
+            || listed(
+                name,
+                &[
+                    "node_disk_io_now",
+                    "node_memory_Writeback",
+                    "node_memory_Dirty",
+                    "node_sockstat_TCP_mem",
+                ],
+            )
+        {
             continue;
         }
         let near = (own - value).abs() <= MOVING * value.abs().max(own.abs()).max(100.0);

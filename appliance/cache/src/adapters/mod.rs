@@ -19,7 +19,9 @@ mod turborepo;
 use http::header::{HeaderMap, TRANSFER_ENCODING, USER_AGENT};
 use http::{Method, Response};
 
+use crate::accounts::Whose;
 use crate::answer::{empty, text};
+use crate::api::refused;
 use crate::auth::{Action, Denial, Grant, Project};
 use crate::body::{Body, Received};
 use crate::call::Call;
@@ -197,8 +199,31 @@ pub(crate) async fn answer(call: &Call<'_>, body: Received) -> Response<Body> {
         Err(Denial::Forbidden) if project.is_none() => {
             return say(400, "Account and project are not names that can be");
         }
-        Err(denial) => return denied(&denial),
+        Err(denial) => {
+            let response = denied(&denial);
+            return match project {
+                Some(project) => refused(response, project),
+                None => response,
+            };
+        }
     };
+    let account = grant.project.account.clone();
+    let mut response = granted_to(grant, call, client, rest, body).await;
+    response.body_mut().answers(Whose {
+        account,
+        granted: true,
+    });
+    response
+}
+
+/// Answers a request that may be.
+async fn granted_to(
+    grant: Grant,
+    call: &Call<'_>,
+    client: Client,
+    rest: &str,
+    body: Received,
+) -> Response<Body> {
     // A folder, for WebDAV.
     let inner = rest.strip_suffix('/').unwrap_or(rest);
     let path = match inner {

@@ -18,6 +18,7 @@ use http::header::HeaderName;
 use http::{Method, Response, StatusCode};
 use store::{Key, Kind, Terms};
 
+use crate::accounts::Whose;
 use crate::answer::{empty, invalid, message, not_found};
 use crate::auth::{Denial, Grant, NoHandle, Project, parse_hex, to_hex};
 use crate::body::{Body, Received};
@@ -99,10 +100,12 @@ pub(crate) async fn answer(call: &Call<'_>, path: &str, body: Received) -> Respo
         Err(denial) => {
             return match asked {
                 Err(response) if denial == Denial::Forbidden => *response,
-                _ => denial.response(),
+                Err(_) => denial.response(),
+                Ok(project) => refused(denial.response(), project),
             };
         }
     };
+    let account = grant.project.account.clone();
     let answered = match Route::of(call.method, path) {
         None => Ok(not_found()),
         Some(Route::GetEntry(id)) => keyvalue::get(call, &grant, id).await,
@@ -118,7 +121,21 @@ pub(crate) async fn answer(call: &Call<'_>, path: &str, body: Received) -> Respo
         Some(Route::PutGradle(key)) => gradle::put(call, &grant, key, body).await,
         Some(Route::Clean) => clean::clean(call, &grant).await,
     };
-    answered.unwrap_or_else(|response| *response)
+    let mut response = answered.unwrap_or_else(|response| *response);
+    response.body_mut().answers(Whose {
+        account,
+        granted: true,
+    });
+    response
+}
+
+/// The answer to a request about a project for which its credential is not good.
+pub(crate) fn refused(mut response: Response<Body>, project: Project) -> Response<Body> {
+    response.body_mut().answers(Whose {
+        account: project.account,
+        granted: false,
+    });
+    response
 }
 
 /// What a handler answers; the error is an answer given early.

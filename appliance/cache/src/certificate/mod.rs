@@ -209,12 +209,12 @@ impl Certificates {
         ] {
             text.line("", &[("source", name)], u8::from(source == other));
         }
+        text.family(
+            "larder_cache_certificate_expiry_seconds",
+            "gauge",
+            "Seconds since 1970 at which the certificate ends.",
+        );
         if let Some(ends) = ends {
-            text.family(
-                "larder_cache_certificate_expiry_seconds",
-                "gauge",
-                "Seconds since 1970 at which the certificate ends.",
-            );
             text.line("", &[], ends);
         }
         text.family(

@@ -242,11 +242,6 @@ impl Share {
         Some(self.permit(bytes))
     }
 
-    /// Whose it is.
-    pub(crate) fn account(&self) -> &Handle {
-        &self.account
-    }
-
     fn permit(&self, bytes: u64) -> Permit {
         Permit {
             budget: Arc::clone(&self.budget),

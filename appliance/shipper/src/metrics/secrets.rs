@@ -36,7 +36,13 @@ fn samples(status: &Status, now: u64, sink: &mut dyn Sink) {
     use Kind::{Counter, Gauge};
     sink.family("larder_secret_state", Gauge);
     for secret in &status.secrets {
-        sink.sample(&[("secret", &secret.name), ("state", &secret.state)], 1.0);
+        let required = if secret.required { "true" } else { "false" };
+        let labels = [
+            ("required", required),
+            ("secret", &secret.name),
+            ("state", &secret.state),
+        ];
+        sink.sample(&labels, 1.0);
     }
     let since = now.saturating_sub(status.time);
     sink.family("larder_secret_age_seconds", Gauge);
@@ -103,8 +109,8 @@ mod tests {
         let mut sink = TextSink::default();
         samples(&serde_json::from_str(text).unwrap(), 130, &mut sink);
         for line in [
-            r#"larder_secret_state{secret="jwt",state="last-known-good"} 1"#,
-            r#"larder_secret_state{secret="loki",state="missing"} 1"#,
+            r#"larder_secret_state{required="true",secret="jwt",state="last-known-good"} 1"#,
+            r#"larder_secret_state{required="false",secret="loki",state="missing"} 1"#,
             r#"larder_secret_age_seconds{secret="jwt"} 90"#,
             r#"larder_secret_error{secret="jwt",class="unavailable"} 1"#,
             r#"larder_secrets_requests_total{provider="1Password Connect"} 3"#,

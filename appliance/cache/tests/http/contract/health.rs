@@ -59,6 +59,31 @@ async fn metrics_are_for_loopback_only() {
 }
 
 #[tokio::test]
+async fn who_is_refused_is_counted_by_account_and_the_store_by_bytes() {
+    let daemon = Daemon::start().await;
+    let path = format!("/api/cache/cas/a?{PROJECT}");
+    daemon.post(path.clone(), "12345").send().await;
+    let account = |status: u16| {
+        format!("larder_cache_account_responses_total{{account=\"acme\",status=\"{status}\"}}")
+    };
+    let base = "/cache/acme/app/free/b";
+    for _ in 0..2 {
+        assert_eq!(daemon.get(&path).no_token().send().await.status, 401);
+        assert_eq!(daemon.get(base).no_token().send().await.status, 401);
+    }
+    assert_eq!(daemon.get(base).send().await.status, 404);
+    // Counted when the client has it all, which may be a moment later.
+    while daemon.metric(&account(401)).await < 4.0 || daemon.metric(&account(404)).await < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(daemon.metric(&account(401)).await, 4.0);
+    assert!(daemon.metric("larder_store_used_bytes").await >= 5.0);
+    assert!(daemon.metric("larder_store_evictable_bytes").await >= 5.0);
+    assert_eq!(daemon.metric("larder_store_stored_total").await, 1.0);
+    assert_eq!(daemon.metric("larder_store_evicted_bytes_total").await, 0.0);
+}
+
+#[tokio::test]
 async fn ready_says_why_not() {
     let daemon = Daemon::start().await;
     let answer = daemon.get("/ready").no_token().send().await;

@@ -9,6 +9,7 @@ mod misc;
 mod network;
 mod numbers;
 mod systemd;
+mod tcpstat;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -22,7 +23,7 @@ type Outcome = Result<(), String>;
 type Collector = fn(&Host, &mut dyn Sink) -> Outcome;
 
 /// The collectors under the names that node_exporter gives them.
-const COLLECTORS: [(&str, Collector); 25] = [
+const COLLECTORS: [(&str, Collector); 27] = [
     ("arp", network::arp),
     ("conntrack", network::conntrack),
     ("cpu", cpu::cpu),
@@ -43,6 +44,8 @@ const COLLECTORS: [(&str, Collector); 25] = [
     ("softnet", network::softnet),
     ("stat", cpu::stat),
     ("systemd", systemd::systemd),
+    ("tcpstat", tcpstat::tcpstat),
+    ("textfile", misc::textfile),
     ("thermal_zone", misc::thermal),
     ("time", misc::time),
     ("timex", misc::timex),
@@ -164,6 +167,7 @@ mod tests {
             "net/netstat",
             "net/snmp6",
             "net/sockstat",
+            "net/tcp",
             "net/softnet_stat",
             "loadavg",
             "vmstat",
