@@ -109,8 +109,17 @@ pub(super) fn netclass(host: &Host, sink: &mut dyn Sink) -> Outcome {
         let value = |file| read(device, file).unwrap_or_default();
         let (address, broadcast) = (value("address"), value("broadcast"));
         let (duplex, alias, state) = (value("duplex"), value("ifalias"), value("operstate"));
+        let flags = read(device, "flags");
+        let flags = flags.as_deref().and_then(|text| text.strip_prefix("0x"));
+        // IFF_UP of netdevice(7).
+        let admin = match flags.and_then(|digits| u32::from_str_radix(digits, 16).ok()) {
+            Some(flags) if flags & 1 == 1 => "up",
+            Some(_) => "down",
+            None => "unknown",
+        };
         let labels = [
             ("address", address.as_str()),
+            ("adminstate", admin),
             ("broadcast", &broadcast),
             ("device", device),
             ("duplex", &duplex),
@@ -228,8 +237,16 @@ pub(super) fn softnet(host: &Host, sink: &mut dyn Sink) -> Outcome {
             (cpu, values.into_iter().map(|value| value as f64).collect())
         })
         .collect();
-    for (name, at) in [("processed", 0), ("dropped", 1), ("times_squeezed", 2)] {
-        sink.family(&format!("node_softnet_{name}_total"), Kind::Counter);
+    for (name, at, kind) in [
+        ("backlog_len", 11, Kind::Gauge),
+        ("cpu_collision_total", 8, Kind::Counter),
+        ("dropped_total", 1, Kind::Counter),
+        ("flow_limit_count_total", 10, Kind::Counter),
+        ("processed_total", 0, Kind::Counter),
+        ("received_rps_total", 9, Kind::Counter),
+        ("times_squeezed_total", 2, Kind::Counter),
+    ] {
+        sink.family(&format!("node_softnet_{name}"), kind);
         for (cpu, values) in &rows {
             let value = values.get(at).copied().unwrap_or(0.0);
             sink.sample(&[("cpu", &cpu.to_string())], value);
