@@ -48,7 +48,7 @@ style:
 	cargo clippy --quiet --workspace --all-targets --features imagegen/built,imagegen/oracle -- -D warnings
 
 oracle: setup-test ## the root file system against a real dpkg installation
-	cargo test --release --package imagegen --features oracle --test oracle -- --nocapture
+	cargo test --package imagegen --features oracle --test oracle -- --nocapture
 
 bench: image ## speed and size of build and boot, as ratios
 	cargo bench --package imagegen --bench image

@@ -41,7 +41,7 @@ use write::Job;
 use crate::fleet;
 use crate::size::parse_size;
 
-/// Puts an image on a disk, for one host of the fleet.
+/// Put an image on a disk, for one host of the fleet.
 ///
 /// Shows what is on the disk and what it will be, and asks before anything is written. The disk
 /// gets a partition table of its own size and identity, the image, and the host's name. Everything

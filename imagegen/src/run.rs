@@ -25,7 +25,7 @@ pub use disks::{SecondDisk, second_disk};
 use crate::size;
 use progress::Progress;
 
-/// Boots an image in QEMU and forwards its ports to this machine's loopback.
+/// Boot an image in QEMU and forward its ports to this machine's loopback.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The image to boot; it is not changed
