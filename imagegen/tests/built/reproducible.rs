@@ -19,13 +19,48 @@ fn assert_same_as_shipped(out: &Path, names: &[&str]) {
     }
 }
 
-/// Programs included: from a second checkout, elsewhere, with its own target folder and Cargo home,
-/// another umask, time zone and language.
+/// Programs included: by another user, from a second checkout elsewhere, with a target folder, Cargo
+/// home and cache of packages of their own, another umask, time zone and language.
 #[test]
-fn another_checkout_builds_the_same_image_from_source() {
+fn another_user_builds_the_same_image_from_source() {
     let elsewhere = folder();
     let tree = elsewhere.path().join("a longer name/checkout");
-    fs::create_dir_all(&tree).unwrap();
+    check_out(&tree);
+    let (imagegen, home) = (
+        elsewhere.path().join("imagegen"),
+        elsewhere.path().join("home"),
+    );
+    fs::copy(env!("CARGO_BIN_EXE_imagegen"), &imagegen).unwrap();
+    // Their own cache, filled from ours: no network is asked.
+    let cache = packages::Cache::of_user().unwrap();
+    copy_tree(cache.root(), &home.join(".cache/larder"));
+    let output = other_user(elsewhere.path(), &home)
+        .arg(&imagegen)
+        .arg("build")
+        .current_dir(&tree)
+        .env("TZ", "Pacific/Auckland")
+        .env("LC_ALL", "C.UTF-8")
+        .env("TMPDIR", elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_same_as_shipped(
+        &tree.join("build"),
+        &[
+            "larder.manifest.json",
+            "larder.sbom.json",
+            "larder.raw.zst",
+            "larder.raw",
+        ],
+    );
+}
+
+/// Copies the files of this tree that git knows or would take.
+fn check_out(tree: &Path) {
     let listed = Command::new("git")
         .current_dir(source_tree())
         .args([
@@ -53,100 +88,75 @@ fn another_checkout_builds_the_same_image_from_source() {
             fs::copy(from, to).unwrap();
         }
     }
-    let cargo_home = elsewhere.path().join("cargo");
-    fs::create_dir(&cargo_home).unwrap();
-    let home = std::env::var("CARGO_HOME")
-        .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
-    for name in ["registry", "config.toml", "config"] {
-        let from = Path::new(&home).join(name);
-        if from.exists() {
-            std::os::unix::fs::symlink(from, cargo_home.join(name)).unwrap();
-        }
-    }
-    let script = format!("umask 077; exec {} build", env!("CARGO_BIN_EXE_imagegen"));
-    let output = Command::new("sh")
-        .current_dir(&tree)
-        .args(["-c", &script])
-        .env("CARGO_HOME", &cargo_home)
-        .env("TZ", "Pacific/Auckland")
-        .env("LC_ALL", "C.UTF-8")
-        .env("TMPDIR", elsewhere.path())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_same_as_shipped(
-        &tree.join("build"),
-        &[
-            "larder.manifest.json",
-            "larder.sbom.json",
-            "larder.raw.zst",
-            "larder.raw",
-        ],
-    );
 }
 
-/// Another user, with the same programs: no name, id, umask or home of theirs gets in.
-#[test]
-fn another_user_builds_the_same_image() {
-    let folder = folder();
-    let programs = binaries();
-    let compiler = manifest_compiler();
-    fs::write(programs.path().join("compiler"), compiler).unwrap();
-    let imagegen = folder.path().join("imagegen");
-    fs::copy(env!("CARGO_BIN_EXE_imagegen"), &imagegen).unwrap();
-    copy_tree(
-        &source_tree().join("configs"),
-        &folder.path().join("configs"),
-    );
-    let secrets = folder.path().join("secrets");
-    fs::create_dir(&secrets).unwrap();
-    fs::copy(
-        source_tree().join("secrets/manifest.toml"),
-        secrets.join("manifest.toml"),
-    )
-    .unwrap();
-    // Their own cache, filled from ours: no network is asked.
-    let cache = packages::Cache::of_user().unwrap();
-    copy_tree(cache.root(), &folder.path().join("home/.cache/larder"));
+/// What starts a program as somebody else, who owns `folder`, has a copy of this user's downloads and
+/// may run their compiler (bound into the home, in a mount namespace). Only root can do that; for
+/// anybody else it is the same user with that home.
+fn other_user(folder: &Path, home: &Path) -> Command {
+    let ours = std::env::var("HOME").unwrap();
+    let ours = |variable: &str, name: &str| {
+        std::env::var(variable).unwrap_or_else(|_| format!("{ours}/{name}"))
+    };
+    let (cargo, rustup) = (ours("CARGO_HOME", ".cargo"), ours("RUSTUP_HOME", ".rustup"));
+    let lent = [
+        (format!("{cargo}/bin"), home.join(".cargo/bin")),
+        (rustup, home.join(".rustup")),
+    ];
+    let lent: Vec<_> = lent
+        .into_iter()
+        .filter(|(from, _)| Path::new(from).is_dir())
+        .collect();
+    fs::create_dir_all(home.join(".cargo")).unwrap();
+    for name in ["config.toml", "config"] {
+        let from = Path::new(&cargo).join(name);
+        if from.exists() {
+            fs::copy(from, home.join(".cargo").join(name)).unwrap();
+        }
+    }
+    // Not the sources beside them: some crates have files that only their owner may read.
+    for name in ["registry/cache", "registry/index"] {
+        copy_tree(
+            &Path::new(&cargo).join(name),
+            &home.join(".cargo").join(name),
+        );
+    }
+    let mut script = String::from("umask 077; ");
     let mut command = if rustix::process::geteuid().is_root() {
+        for (from, to) in &lent {
+            fs::create_dir_all(to).unwrap();
+            let (from, to) = (Path::new(from).display(), to.display());
+            script += &format!("mount --bind '{from}' '{to}' && ");
+        }
         let chown = Command::new("chown")
-            .arg("-R")
-            .arg("12345:23456")
-            .arg(folder.path())
+            .args(["-R", "12345:23456"])
+            .arg(folder)
             .status();
         assert!(chown.unwrap().success());
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=12345", "--regid=23456", "--clear-groups"])
-            .arg(&imagegen);
+        script += "exec setpriv --reuid=12345 --regid=23456 --clear-groups \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh"]);
         command
     } else {
-        eprintln!("SKIPPED: only root can become another user; building as the same one");
-        Command::new(&imagegen)
+        eprintln!("only root can become another user; building as the same one");
+        for (from, to) in &lent {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(from, to).unwrap();
+        }
+        script += "exec \"$@\"";
+        Command::new("sh")
     };
-    let output = command
-        .current_dir(folder.path())
-        .args(["build", "--binaries"])
-        .arg(programs.path())
+    let path = std::env::var("PATH").unwrap();
+    command
+        .args(["-c", &script, "sh"])
         .env_clear()
-        .env("HOME", folder.path().join("home"))
-        .env("PATH", "/usr/bin:/bin")
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // Prebuilt programs bring no list of crates; all else is the same.
-    assert_same_as_shipped(
-        &folder.path().join("build"),
-        &["larder.manifest.json", "larder.raw.zst", "larder.raw"],
-    );
+        .env("HOME", home)
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .env(
+            "PATH",
+            format!("{}:{path}", home.join(".cargo/bin").display()),
+        );
+    command
 }
 
 /// A build that differs is seen: one byte of one configuration file.
@@ -171,12 +181,6 @@ fn another_configuration_is_another_image() {
     };
     let other = folder.path().join("build/larder.manifest.json");
     assert_ne!(hash(&other), hash(&shipped("larder.manifest.json")));
-}
-
-fn manifest_compiler() -> String {
-    imagegen::manifest::Manifest::load(&shipped("larder.manifest.json"))
-        .unwrap()
-        .compiler
 }
 
 fn copy_tree(from: &Path, to: &Path) {

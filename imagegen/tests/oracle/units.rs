@@ -47,7 +47,11 @@ pub(crate) fn verify(tree: &Tree) -> String {
 fn lend_a_machine(root: &Path) {
     fs::create_dir_all(root.join("dev")).unwrap();
     fs::write(root.join("dev/null"), "").unwrap();
-    fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::write(
+        root.join("etc/machine-id"),
+        "0123456789abcdef0123456789abcdef\n",
+    )
+    .unwrap();
 }
 
 /// Writes a tree as files of this user's.
