@@ -15,14 +15,14 @@ fstrim.timer larder-cache-control.socket larder-cache-http.socket larder-cache-h
 larder-cache.service larder-cas.service larder-console.service larder-esp.service \
 larder-health.service larder-hostkey.service larder-identity.service larder-refresh.socket \
 larder-secrets.service larder-secrets.socket larder-shipper.service modprobe@efi_pstore.service \
-nftables.service run-lock.mount ssh.service systemd-journal-flush.service \
+nftables.service ssh.service systemd-journal-flush.service \
 systemd-journald-dev-log.socket systemd-journald-varlink@larder-access.socket \
 systemd-journald.service systemd-journald.socket systemd-journald@larder-access.service \
 systemd-journald@larder-access.socket \
-systemd-logind.service systemd-networkd-persistent-storage.service systemd-networkd.service \
+systemd-logind.service systemd-networkd.service \
 systemd-networkd.socket systemd-random-seed.service systemd-resolved.service \
 systemd-sysctl.service systemd-timesyncd.service systemd-tmpfiles-clean.timer \
-systemd-tmpfiles-setup-dev-early.service systemd-tmpfiles-setup-dev.service \
+systemd-tmpfiles-setup-dev-early.service \
 systemd-tmpfiles-setup.service systemd-udev-trigger.service systemd-udevd-control.socket \
 systemd-udevd-kernel.socket systemd-udevd.service systemd-user-sessions.service \
 systemd-zram-setup@zram0.service tmp.mount var.mount";
