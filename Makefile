@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install what is missing (apt-get; Rust by rustup).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run image flash test test-all test-fast test-clients test-image test-qemu lint style oracle bench bench-store bench-shipper soak setup-run setup-test
+.PHONY: help run image flash test test-all test-fast test-clients test-image test-qemu lint style oracle bench bench-store bench-cache bench-shipper soak setup-run setup-test
 
 # Where rustup puts cargo; .ci/setup looks there too.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -61,6 +61,10 @@ setup-test:
 
 bench-store: ## the artifact store beside one file an object; LARDER_BENCH_DIR=DIR chooses the disk
 	cargo bench --package store --bench store
+
+bench-cache: ## the cache service beside nginx; LARDER_BENCH_LINES=WORD,... chooses lines
+	.ci/setup bench
+	cargo bench --package appliance --bench cache
 
 bench-shipper: setup-test ## the shipper beside journalctl, node_exporter, Prometheus's agent and vmagent
 	cargo bench --package shipper --bench shipper
