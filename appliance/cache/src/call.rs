@@ -16,7 +16,7 @@ pub(crate) struct Call<'a> {
     pub(crate) method: &'a Method,
     /// As it came: percent-encoded.
     pub(crate) path: &'a str,
-    pub(crate) query: Result<Query, Undecodable>,
+    pub(crate) query: Result<Query<'a>, Undecodable>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) peer: IpAddr,
     /// Id of the request.

@@ -1,7 +1,8 @@
 //! From a request to its handler.
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -75,18 +76,29 @@ fn group(method: &Method, path: &str, headers: &HeaderMap) -> &'static str {
 /// The client's own id if it looks like one, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    if let Some(id) = headers.get(REQUEST_ID) {
-        let bytes = id.as_bytes();
-        if (1..=200).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic) {
-            return id.clone();
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let mut id = match headers.get(REQUEST_ID) {
+        Some(id)
+            if (1..=200).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic) =>
+        {
+            id.clone()
         }
-    }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // The keys of a hasher are as random as the standard library gives them.
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), number);
-    let id = format!("{random:016x}{number:08x}");
-    // Hexadecimal digits.
-    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"))
+        _ => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            // The keys of a hasher are as random as the standard library gives them.
+            let random = SEED.hash_one(number);
+            let mut digits = [0; 24];
+            for (at, digit) in digits.iter_mut().enumerate() {
+                let word = if at < 16 { random } else { number << 32 };
+                *digit = b"0123456789abcdef"[(word >> (60 - 4 * (at % 16)) & 15) as usize];
+            }
+            // Hexadecimal digits.
+            HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
+        }
+    };
+    // It never comes again: not worth a place in the table of HPACK.
+    id.set_sensitive(true);
+    id
 }
 
 /// `/up`, for clients and for the machine's own health.

@@ -27,6 +27,8 @@ use crate::{Error, Listeners, Settings, control, notify};
 
 /// Most connections at a time; files of objects come on top.
 const CONNECTIONS: usize = 16 * 1024;
+/// Bytes of small objects in memory that are read often.
+const HOT: u64 = 32 << 20;
 /// How often a store in trouble is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the certificate is looked at.
@@ -155,6 +157,7 @@ impl Server {
         };
         let store = store::Settings {
             durability: settings.durability,
+            hot_bytes: HOT,
             ..store::Settings::new(vec![settings.storage.clone()])
         };
         let store = Store::open_with(store).await;

@@ -33,28 +33,27 @@ pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, Undecodable> {
 
 /// The parameters of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-impl Query {
+impl<'a> Query<'a> {
     /// Parses the part of a target behind `?`.
     ///
     /// # Errors
     ///
     /// It cannot be decoded; or a parameter is there twice, or a value was encoded twice: whoever
     /// checks and whoever acts might take different ones.
-    pub(crate) fn parse(text: Option<&str>) -> Result<Self, Undecodable> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
+    pub(crate) fn parse(text: Option<&'a str>) -> Result<Self, Undecodable> {
+        let mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
         for pair in text.unwrap_or_default().split('&') {
             if pair.is_empty() {
                 continue;
             }
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (key.replace('+', " "), value.replace('+', " "));
-            let (key, value) = (decode(&key)?, decode(&value)?);
+            let (key, value) = (decode_form(key)?, decode_form(value)?);
             if is_encoded(&value) || pairs.iter().any(|(known, _)| *known == key) {
                 return Err(Undecodable);
             }
-            pairs.push((key.into_owned(), value.into_owned()));
+            pairs.push((key, value));
         }
         Ok(Self(pairs))
     }
@@ -62,8 +61,17 @@ impl Query {
     /// The value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let pair = self.0.iter().find(|(key, _)| key == name);
-        pair.map(|(_, value)| value.as_str())
+        pair.map(|(_, value)| &**value)
     }
+}
+
+/// Decodes `%xx`, and `+`, which is a space in queries.
+fn decode_form(text: &str) -> Result<Cow<'_, str>, Undecodable> {
+    if !text.contains('+') {
+        return decode(text);
+    }
+    let text = text.replace('+', " ");
+    decode(&text).map(|text| Cow::Owned(text.into_owned()))
 }
 
 /// Whether there is a `%xx` in a text that was decoded already.

@@ -71,7 +71,9 @@ fn has_id(head: &Head) -> bool {
 fn look(head: &Head, body: &Body) -> Option<Finding> {
     let body = match body {
         Body::Here(body) => body.clone(),
-        Body::There(source, offset) => read_part(head, source, *offset, 0..head.length).ok()?,
+        Body::There(source, offset) => {
+            read_part(head, source, *offset, 0..head.length, true).ok()?
+        }
     };
     let [.., id, _] = head.key.each();
     let decoder = match zstd::stream::read::Decoder::new(body.reader()) {

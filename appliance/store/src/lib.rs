@@ -3,6 +3,7 @@
 //! `FORMAT.md` beside this crate says what lies on the disk, what survives what, and why.
 
 mod audit;
+mod buffers;
 mod clock;
 mod counters;
 mod disk;

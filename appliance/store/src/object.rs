@@ -15,6 +15,8 @@ use crate::{Error, Writer, blocking};
 
 /// Bytes that one read asks for: whole blocks.
 const CHUNK: u64 = 4 * BLOCK as u64;
+/// The same where nothing is waited for: what is read stays in the processor's cache until it is sent.
+const READY: u64 = 2 * BLOCK as u64;
 
 /// What is known of an object without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Info {
 #[derive(Debug)]
 pub struct Object {
     volume: Arc<Volume>,
-    head: Head,
+    head: Arc<Head>,
     place: Place,
     body: Body,
 }
@@ -137,16 +139,30 @@ impl Reader {
 
     /// The next bytes if they are in memory already: no waiting, no thread.
     pub fn next_ready(&mut self) -> Option<Bytes> {
-        let Body::Here(body) = &self.object.body else {
-            return None;
-        };
         if self.at == self.end {
             return None;
         }
-        // A body that is here is short.
-        let chunk = body.slice(self.at as usize..self.end as usize);
-        self.at = self.end;
-        Some(chunk)
+        match &self.object.body {
+            // A body that is here is short.
+            Body::Here(body) => {
+                let chunk = body.slice(self.at as usize..self.end as usize);
+                self.at = self.end;
+                Some(chunk)
+            }
+            Body::There(source, offset) => {
+                let to = self.next_end(READY);
+                let head = &self.object.head;
+                // Whatever else is wrong, reading for good will tell.
+                let chunk = read_part(head, source, *offset, self.at..to, false).ok()?;
+                self.at = to;
+                Some(chunk)
+            }
+        }
+    }
+
+    /// Where the next piece ends: at a boundary of blocks, so that none is checked twice.
+    fn next_end(&self, step: u64) -> u64 {
+        ((self.at / step + 1) * step).min(self.end)
     }
 
     /// The next bytes, `None` at the end.
@@ -162,8 +178,7 @@ impl Reader {
         if self.at == self.end {
             return Ok(None);
         }
-        // Up to a boundary of blocks, so that none is checked twice.
-        let to = ((self.at / CHUNK + 1) * CHUNK).min(self.end);
+        let to = self.next_end(CHUNK);
         let (object, from) = (Arc::clone(&self.object), self.at);
         let chunk = blocking(move || object.part(from..to)).await?;
         self.at = to;
@@ -177,7 +192,7 @@ impl Object {
             return Err(Error::Interrupted);
         };
         let start = range.start;
-        read_part(&self.head, source, *offset, range).map_err(|miss| {
+        read_part(&self.head, source, *offset, range, true).map_err(|miss| {
             let path = self.volume.place_path(self.place);
             self.volume.drop_place(self.head.tag, self.place);
             match miss {

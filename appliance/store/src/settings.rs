@@ -29,6 +29,8 @@ pub struct Settings {
     pub segment_bytes: Option<u64>,
     /// Objects from this length on have files of their own.
     pub large_from: u64,
+    /// Bytes of small objects that are kept in memory because they are read often; 0, the default: none.
+    pub hot_bytes: u64,
     /// Percent of the capacity that pinned objects may hold.
     pub pinned_percent: u8,
     /// Entries that were not used for so long are misses and go.
@@ -52,6 +54,7 @@ impl Settings {
             capacity: None,
             segment_bytes: None,
             large_from: 1 << 20,
+            hot_bytes: 0,
             pinned_percent: 25,
             entry_retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_age: None,

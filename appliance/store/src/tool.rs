@@ -346,7 +346,7 @@ impl Offline {
         let mut from = 0;
         while from < head.length {
             let to = (from + (1 << 20)).min(head.length);
-            read_part(head, &source, 0, from..to).map_err(|_| {
+            read_part(head, &source, 0, from..to, true).map_err(|_| {
                 format!("its file is damaged near byte {from}: transfers break off")
             })?;
             from = to;

@@ -1,10 +1,9 @@
 //! `/api/cache/cas/{id}`: objects of the Xcode compilation cache.
 
-use http::StatusCode;
 use store::Kind;
 
 use super::{Answer, CHECKSUM, is_type, key, name, no_content, refuse, terms};
-use crate::answer::{invalid, message, overloaded};
+use crate::answer::{invalid, not_found, overloaded};
 use crate::auth::{Grant, to_hex};
 use crate::body::Received;
 use crate::call::Call;
@@ -17,7 +16,7 @@ pub(super) async fn get(call: &Call<'_>, grant: &Grant, id: &str) -> Answer {
     let flow = call.shared.metrics.traffic.flow("xcode");
     Ok(match download::find(call, &key, flow).await {
         Some(object) => object_response(call, grant, object).await,
-        None => message(StatusCode::NOT_FOUND, "Not found"),
+        None => not_found(),
     })
 }
 

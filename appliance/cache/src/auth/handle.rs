@@ -49,7 +49,10 @@ impl Handle {
                 "String length is larger than maxLength: 255",
             ));
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Ok(Self(text.to_ascii_lowercase().into()));
+        }
+        Ok(Self(text.into()))
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -72,9 +72,11 @@ pub(crate) async fn send(
         Response::new(Body::download(object.read(part), share).await?)
     };
     *response.status_mut() = status;
-    put(&mut response, CONTENT_TYPE, "application/octet-stream");
     put(&mut response, ETAG, &etag);
-    put(&mut response, ACCEPT_RANGES, "bytes");
+    let headers = response.headers_mut();
+    let always = HeaderValue::from_static;
+    headers.insert(CONTENT_TYPE, always("application/octet-stream"));
+    headers.insert(ACCEPT_RANGES, always("bytes"));
     if let Some(content_range) = content_range {
         put(&mut response, CONTENT_RANGE, &content_range);
     }
@@ -83,11 +85,8 @@ pub(crate) async fn send(
 
 /// Says that what is under this key never changes.
 pub(crate) fn immutable(response: &mut Response<Body>) {
-    put(
-        response,
-        CACHE_CONTROL,
-        "public, max-age=31536000, immutable",
-    );
+    let always = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response.headers_mut().insert(CACHE_CONTROL, always);
 }
 
 /// Sets a header whose value is made here, or was a header's value before.

@@ -80,6 +80,19 @@ impl Activity {
         });
     }
 
+    /// Whether no request is being answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        let mut idle = false;
+        self.change(|now| idle = now.running == 0);
+        idle
+    }
+
+    /// How often to look: a deadline can come nearer, as when the head of a request begins on an idle
+    /// connection, and nobody is told.
+    pub(crate) fn step(&self) -> Duration {
+        self.head.min(self.idle).min(self.stall) / 4
+    }
+
     /// When the connection is to be ended if nothing happens until then.
     pub(crate) fn deadline(&self) -> Instant {
         let mut deadline = Instant::now();

@@ -18,10 +18,13 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::Activity;
+use super::ahead::Ahead;
 use super::framing::Framing;
+use super::gather::{Gather, gather};
 use crate::body::Body;
 use crate::router;
 use crate::server::{Listener, Shared};
@@ -90,7 +93,7 @@ pub(crate) async fn serve(
         return http1(shared, connection, stream, stop).await;
     }
     let limit = shared.settings.timeouts.handshake;
-    let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
+    let stream = match tokio::time::timeout(limit, tls.accept(Ahead::new(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shared.metrics.handshake_failures.add(1);
@@ -136,7 +139,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_header_size(16 * 1024)
         .max_buf_size(128 * 1024)
         .serve_connection(TokioIo::new(watched), service);
-    until_end(served, &connection, false, stop).await;
+    until_end(served, &connection, None::<Gather<S>>, stop).await;
 }
 
 async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -145,6 +148,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
     stop: watch::Receiver<bool>,
 ) {
+    let (stream, gather) = gather(stream);
     let service = service_fn(|request| {
         connection.count(shared.settings.transport.requests);
         let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
@@ -164,7 +168,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
-    until_end(served, &connection, true, stop).await;
+    until_end(served, &connection, Some(gather), stop).await;
 }
 
 /// Waits until the service stops.
@@ -173,23 +177,64 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// A connection and, over HTTP/2, the answers that wait to leave together: those that other tasks of
+/// this thread have ready are waited for once.
+async fn drive<C, S>(
+    mut served: Pin<&mut C>,
+    gather: Option<&Gather<S>>,
+    activity: &Activity,
+) -> Result<(), C::Error>
+where
+    C: GracefulConnection,
+    S: AsyncWrite + Unpin,
+{
+    let Some(gather) = gather else {
+        return served.await;
+    };
+    // Ready answers: the runtime comes back here after everybody else had a turn.
+    let mut turn = None;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(ended) = served.as_mut().poll(context) {
+            return Poll::Ready(ended);
+        }
+        if !gather.has_some() {
+            return Poll::Pending;
+        }
+        let others = turn.get_or_insert_with(|| Box::pin(tokio::task::yield_now()));
+        if others.as_mut().poll(context).is_ready() {
+            turn = None;
+            match gather.poll_flush(context) {
+                // The client is gone.
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if activity.is_idle() => gather.shrink(),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Runs a connection until its end, its time-out, or the stop of the service.
-async fn until_end<C>(
+async fn until_end<C, S>(
     served: C,
     connection: &Connection,
-    http2: bool,
+    gather: Option<Gather<S>>,
     mut stop: watch::Receiver<bool>,
 ) where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
+    S: AsyncWrite + Unpin,
 {
     let activity = &connection.activity;
+    let http2 = gather.is_some();
+    let gather = gather.as_ref();
     let mut served = pin!(served);
     let (mut stopping, mut worn) = (false, false);
     loop {
-        let deadline = activity.deadline();
+        let look = activity.deadline().min(Instant::now() + activity.step());
         tokio::select! {
-            ended = served.as_mut() => {
+            ended = drive(served.as_mut(), gather, activity) => {
                 if let Err(error) = ended {
                     log::debug!("connection: {error}");
                 }
@@ -210,12 +255,12 @@ async fn until_end<C>(
                     served.as_mut().graceful_shutdown();
                 }
             }
-            () = tokio::time::sleep_until(deadline) => {
-                if activity.deadline() > deadline {
+            () = tokio::time::sleep_until(look) => {
+                if activity.deadline() > Instant::now() {
                     continue;
                 }
                 served.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(FAREWELL, served.as_mut()).await;
+                let _ = tokio::time::timeout(FAREWELL, drive(served.as_mut(), gather, activity)).await;
                 return;
             }
         }

@@ -60,6 +60,10 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn lock(&self, path: &str) -> io::Result<Arc<dyn Debug + Send + Sync>>;
     /// Opens a file for reading and writing.
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file if that needs nothing from the disk; else [`io::ErrorKind::WouldBlock`].
+    fn open_ready(&self, _path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// Makes a file that is not there yet.
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Makes a file without a name in a folder; it goes when it is closed unless [`Disk::link`] names it.

@@ -120,7 +120,7 @@ impl Volume {
                 Body::There(..) if slot.flags() & LARGE != 0 => bytes::Bytes::new(),
                 Body::There(source, offset) => {
                     let whole = 0..record.head.length;
-                    match super::read::read_part(&record.head, &source, offset, whole) {
+                    match super::read::read_part(&record.head, &source, offset, whole, true) {
                         Ok(body) => body,
                         Err(_) => {
                             self.drop_damaged(&slot);
@@ -135,7 +135,7 @@ impl Volume {
             batched += slot.bytes();
             batch.push(Work::Copy {
                 from: slot.place,
-                head: Box::new(record.head),
+                head: Box::new(Arc::unwrap_or_clone(record.head)),
                 body,
             });
             if batched >= BATCH {

@@ -6,6 +6,7 @@
 //! | `sync.rs` | making durable, sealing, what a failed fsync leads to |
 //! | `segment.rs` | a segment as it is open |
 //! | `read.rs` | finding records and checking them |
+//! | `hot.rs` | small ones in memory |
 //! | `large.rs` | bodies in files of their own |
 //! | `recover.rs`, `checkpoint.rs` | the index after a start |
 //! | `evict.rs`, `epochs.rs`, `room.rs` | what goes, and when |
@@ -19,6 +20,7 @@ mod checkpoint;
 mod cleans;
 mod epochs;
 mod evict;
+mod hot;
 mod label;
 mod large;
 mod log;
@@ -71,6 +73,7 @@ pub(crate) struct Volume {
     pub(crate) label: Label,
     pub(crate) segment_bytes: u64,
     pub(crate) index: Index,
+    hot: hot::Hot,
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     larges: Mutex<HashMap<Place, Large>>,
     /// Sum of the lengths in `larges`, and of files that go with the next sync.
@@ -149,6 +152,7 @@ impl Volume {
             label: found.label,
             segment_bytes,
             index: Index::new(),
+            hot: hot::Hot::new(settings.hot_bytes),
             segments: RwLock::default(),
             larges: Mutex::default(),
             large_bytes: AtomicU64::new(0),

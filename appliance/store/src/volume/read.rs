@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Segment, Volume};
+use crate::buffers::{self, Buffer};
 use crate::disk::DiskFile;
 use crate::format::BLOCK;
 use crate::format::record::{ENTRY, FIXED, Head, Kind, LARGE, Parsed};
@@ -21,7 +22,7 @@ const FIRST: u64 = 16 * 1024;
 /// A record that was found and whose head checks.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) head: Head,
+    pub(crate) head: Arc<Head>,
     pub(crate) place: Place,
     pub(crate) body: Body,
 }
@@ -122,11 +123,13 @@ impl Volume {
             return Err(Miss::Damaged);
         }
         let body = if head.flags & LARGE != 0 {
-            // To open it may take the disk.
-            if !wait {
-                return Err(Miss::Wait);
-            }
-            let file = match self.open_large(head.file) {
+            let opened = match wait {
+                true => self.open_large(head.file),
+                // If that takes no disk.
+                false => self.disk.open_ready(&super::large::path(head.file)),
+            };
+            let file = match opened {
+                Err(_) if !wait => return Err(Miss::Wait),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Err(Miss::Damaged),
                 opened => opened?,
             };
@@ -144,7 +147,7 @@ impl Volume {
             )
         };
         Ok(Record {
-            head: *head,
+            head: Arc::new(*head),
             place,
             body,
         })
@@ -169,7 +172,21 @@ impl Volume {
                 }
                 return Ok(None);
             }
-            match self.record(slot.place, slot.bytes(), wait) {
+            let read = match self.hot.get(slot.place) {
+                Some((head, body)) => Ok(Record {
+                    head,
+                    place: slot.place,
+                    body: Body::Here(body),
+                }),
+                None => self
+                    .record(slot.place, slot.bytes(), wait)
+                    .inspect(|record| {
+                        if let Body::Here(body) = &record.body {
+                            self.hot.offer(slot.place, &record.head, body);
+                        }
+                    }),
+            };
+            match read {
                 Ok(record) => {
                     let head = &record.head;
                     let ours = head.kind == Kind::Object
@@ -259,22 +276,39 @@ impl Volume {
     }
 }
 
-/// Reads a part of a body and checks it: `range` is widened to blocks and cut again. `Err(Damaged)`
-/// if a block is not what was written.
+/// Reads a part of a body and checks it: `range` is widened to blocks and cut again. `wait`: whether the
+/// disk may be waited for; else `Err(Wait)` if it had to be. `Err(Damaged)` if a block is not what was
+/// written.
 pub(crate) fn read_part(
     head: &Head,
     source: &Source,
     offset: u64,
     range: std::ops::Range<u64>,
+    wait: bool,
 ) -> Result<Bytes, Miss> {
     let block = BLOCK as u64;
     let first = range.start / block;
     let start = first * block;
-    let end = range.end.next_multiple_of(block).min(head.length);
-    let bytes = crate::disk::read_exact(source.file(), offset + start, (end - start) as usize)?;
-    if !head.checks(first as usize, &bytes) {
-        return Err(Miss::Damaged);
-    }
+    let end = (range.end.next_multiple_of(block)).min(head.length);
+    let length = (end - start) as usize;
     let cut = (range.start - start) as usize..(range.end - start) as usize;
+    let file = source.file();
+    let read = |buffer: &mut [u8]| -> Result<(), Miss> {
+        let read = match wait {
+            true => file.read_at(buffer, offset + start)?,
+            false => file.read_ready(buffer, offset + start)?,
+        };
+        if read < buffer.len() || !head.checks(first as usize, buffer) {
+            return Err(Miss::Damaged);
+        }
+        Ok(())
+    };
+    if length <= buffers::LENGTH {
+        let mut buffer = Buffer::new(length);
+        read(buffer.bytes())?;
+        return Ok(buffer.part(cut));
+    }
+    let mut bytes = vec![0; length];
+    read(&mut bytes)?;
     Ok(Bytes::from(bytes).slice(cut))
 }

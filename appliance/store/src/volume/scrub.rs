@@ -91,7 +91,7 @@ impl Volume {
         let mut at = 0;
         while at < record.head.length {
             let end = (at + PIECE).min(record.head.length);
-            read_part(&record.head, source, *offset, at..end)?;
+            read_part(&record.head, source, *offset, at..end, true)?;
             at = end;
         }
         Ok(())
