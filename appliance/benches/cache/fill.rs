@@ -55,13 +55,19 @@ fn upload(server: &Server, objects: Vec<Object>, free: bool) {
             lines::put(true, &object.id(), &bytes, &digest)
         }
     };
+    once(server, Box::new(requests), count);
+}
+
+/// Sends so many requests one after another.
+pub(crate) fn once(server: &Server, requests: Box<dyn FnMut() -> Request + Send>, count: u64) {
     let mut generator = Generator::new(Load {
         address: server.https,
-        tls: Some(tls::client(false)),
+        tls: Some(tls::client(false, true)),
         http2: false,
+        reads: true,
         connections: 1,
         depth: 1,
-        requests: Box::new(requests),
+        requests,
     })
     .expect("a connection");
     generator

@@ -30,6 +30,7 @@ struct Stream {
 /// One connection.
 pub(crate) struct Http2 {
     depth: usize,
+    reads: bool,
     greeted: bool,
     next: u32,
     streams: Vec<Stream>,
@@ -44,9 +45,11 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    pub(crate) fn new(depth: usize) -> Self {
+    /// `reads`: whether windows are opened at all.
+    pub(crate) fn new(depth: usize, reads: bool) -> Self {
         Self {
             depth,
+            reads,
             greeted: false,
             next: 1,
             streams: Vec::with_capacity(depth),
@@ -66,12 +69,15 @@ impl Http2 {
             out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
             frame(out, SETTINGS, 0, 0, |payload| {
                 // No push; the window of a stream.
-                for (id, value) in [(2_u16, 0_u32), (4, WINDOW)] {
+                let window = if self.reads { WINDOW } else { 65535 };
+                for (id, value) in [(2_u16, 0_u32), (4, window)] {
                     payload.extend_from_slice(&id.to_be_bytes());
                     payload.extend_from_slice(&value.to_be_bytes());
                 }
             });
-            update(out, WINDOW - 65535);
+            if self.reads {
+                update(out, WINDOW - 65535);
+            }
         }
         while self.streams.len() < self.depth && !self.closing {
             let (request, pending) = shared.next();
@@ -177,7 +183,10 @@ impl Http2 {
                     _ => 0,
                 };
             }
-            RST_STREAM => panic!("stream {id} was reset: {payload:?}"),
+            RST_STREAM => {
+                assert!(!self.reads, "stream {id} was reset: {payload:?}");
+                self.streams.retain(|stream| stream.id != id);
+            }
             SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, |_| {}),
             PING if flags & ACK == 0 => {
                 frame(out, PING, ACK, 0, |to| to.extend_from_slice(&payload));

@@ -28,6 +28,8 @@ pub(crate) enum What {
     Asked(usize),
     /// New objects.
     Put(usize),
+    /// A connection for each request (for what there is not), sessions resumed or not.
+    Handshake(bool),
 }
 
 /// A line of the table.
@@ -54,7 +56,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// All of them.
-pub(crate) const LINES: [Line; 18] = [
+pub(crate) const LINES: [Line; 20] = [
     line("h2 4 KiB hot", true, What::Hot(4 * KIB), 1.0, 1.25),
     line("h2 4 KiB 100k", true, What::Even(4 * KIB), 1.1, 1.5),
     Line {
@@ -90,6 +92,20 @@ pub(crate) const LINES: [Line; 18] = [
     ),
     line("h1 upload 64 KiB", false, What::Put(64 * KIB), 0.8, 1.0),
     Line {
+        name: "full handshake",
+        http2: false,
+        tls: true,
+        what: What::Handshake(false),
+        aims: None,
+    },
+    Line {
+        name: "resumed handshake",
+        http2: false,
+        tls: true,
+        what: What::Handshake(true),
+        aims: None,
+    },
+    Line {
         name: "plain h1 4 KiB hot",
         http2: false,
         tls: false,
@@ -113,6 +129,7 @@ impl Line {
             (true, What::Hot(length)) if length >= MIB => (8, 4),
             (true, _) => (8, 32),
             (false, What::Put(_)) => (32, 1),
+            (false, What::Handshake(_)) => (16, 1),
             (false, _) => (64, 1),
         }
     }
@@ -125,7 +142,7 @@ impl Line {
             What::Even(length) | What::Zipf(length) => {
                 (0..MANY).map(|number| object(number, length)).collect()
             }
-            What::Miss | What::Put(_) => Vec::new(),
+            What::Miss | What::Put(_) | What::Handshake(_) => Vec::new(),
         }
     }
 
@@ -165,12 +182,16 @@ impl Line {
                     };
                     get(path, Some(object))
                 }
-                What::Miss => {
+                What::Miss | What::Handshake(_) => {
                     let object = Object {
                         number: u64::MAX - at % 4096,
                         length: 1,
                     };
-                    get(path(plain, object), None)
+                    let mut request = get(path(plain, object), None);
+                    if let What::Handshake(_) = what {
+                        request.headers.push(("Connection", "close".into()));
+                    }
+                    request
                 }
                 What::Put(length) => {
                     let (body, digest) = &bodies[at as usize % bodies.len()];
@@ -187,6 +208,7 @@ impl Line {
             address: if plain { server.http } else { server.https },
             tls: self.tls.then(|| Arc::clone(tls)),
             http2: self.http2,
+            reads: true,
             connections,
             depth,
             requests: Box::new(requests),
@@ -194,7 +216,7 @@ impl Line {
     }
 }
 
-fn get(path: String, object: Option<Object>) -> Request {
+pub(crate) fn get(path: String, object: Option<Object>) -> Request {
     Request {
         method: "GET",
         path,
@@ -226,7 +248,12 @@ pub(crate) fn put(ours: bool, id: &str, body: &Arc<Vec<u8>>, digest: &str) -> Re
 }
 
 fn cas(id: &str) -> String {
-    format!("/api/cache/cas/{id}?account_handle=acme&project_handle=app")
+    cas_of("acme", id)
+}
+
+/// The path of an object of an account.
+pub(crate) fn cas_of(account: &str, id: &str) -> String {
+    format!("/api/cache/cas/{id}?account_handle={account}&project_handle=app")
 }
 
 /// Whether an object is longer than Tuist's clients put at once, and so another client's.

@@ -13,6 +13,7 @@
 #![allow(missing_docs)]
 
 mod cores;
+mod crowd;
 mod data;
 mod fill;
 mod generator;
@@ -96,6 +97,10 @@ fn run(root: &std::path::Path) -> usize {
     for line in lines {
         missed += usize::from(!measure_line(line, &servers, root));
     }
+    if wanted("LARDER_BENCH_LINES", "crowd") && servers.first().is_some_and(|first| first.is_ours) {
+        drop(servers);
+        missed += crowd::measure(root, &credentials);
+    }
     missed
 }
 
@@ -108,7 +113,7 @@ struct Measured {
 
 fn measure(line: &Line, server: &Server, round: u64) -> Measured {
     let time = Duration::from_secs_f64(setting("LARDER_BENCH_SECONDS", 2.0));
-    let tls = tls::client(line.http2);
+    let tls = tls::client(line.http2, line.what != What::Handshake(false));
     let mut generator = Generator::new(line.load(server, &tls, round)).expect("connections");
     generator.run(WARM).expect("the load");
     let (began, before, own) = (Instant::now(), server.cpu(), cores::own_cpu());

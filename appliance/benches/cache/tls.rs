@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-/// TLS 1.3 with AES-128-GCM and X25519.
-pub(crate) fn client(http2: bool) -> Arc<ClientConfig> {
+/// TLS 1.3 with AES-128-GCM and X25519. `resumes`: whether sessions go on over connections.
+pub(crate) fn client(http2: bool, resumes: bool) -> Arc<ClientConfig> {
     let mut provider = ring::default_provider();
     provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
     provider.kx_groups = vec![ring::kx_group::X25519];
@@ -20,6 +21,9 @@ pub(crate) fn client(http2: bool) -> Arc<ClientConfig> {
         .with_no_client_auth();
     let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
     config.alpn_protocols = vec![protocol.to_vec()];
+    if !resumes {
+        config.resumption = Resumption::disabled();
+    }
     Arc::new(config)
 }
 

@@ -165,7 +165,8 @@ async fn service(
         return api::answer(&call, path, body).await;
     }
     if adapters::is_path(call.path) {
-        return adapters::answer(&call, body).await;
+        // Boxed: what is large and not inside of every request's future is not moved with each.
+        return Box::pin(adapters::answer(&call, body)).await;
     }
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     match call.path {

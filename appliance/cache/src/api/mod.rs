@@ -106,20 +106,22 @@ pub(crate) async fn answer(call: &Call<'_>, path: &str, body: Received) -> Respo
         }
     };
     let account = grant.project.account.clone();
+    // All but the request that there is most of are boxed: the future of each request is as large as
+    // the largest of them, and is moved some times.
     let answered = match Route::of(call.method, path) {
         None => Ok(not_found()),
-        Some(Route::GetEntry(id)) => keyvalue::get(call, &grant, id).await,
-        Some(Route::PutEntry) => keyvalue::put(call, &grant, body).await,
+        Some(Route::GetEntry(id)) => Box::pin(keyvalue::get(call, &grant, id)).await,
+        Some(Route::PutEntry) => Box::pin(keyvalue::put(call, &grant, body)).await,
         Some(Route::GetObject(id)) => xcode::get(call, &grant, id).await,
-        Some(Route::PostObject(id)) => xcode::post(call, &grant, id, body).await,
-        Some(Route::HasModule) => module::has(call, &grant).await,
-        Some(Route::GetModule) => module::get(call, &grant).await,
-        Some(Route::StartModule) => module::start(call, &grant).await,
-        Some(Route::PutPart) => module::part(call, &grant, body).await,
-        Some(Route::CompleteModule) => module::complete(call, &grant, body).await,
-        Some(Route::GetGradle(key)) => gradle::get(call, &grant, key).await,
-        Some(Route::PutGradle(key)) => gradle::put(call, &grant, key, body).await,
-        Some(Route::Clean) => clean::clean(call, &grant).await,
+        Some(Route::PostObject(id)) => Box::pin(xcode::post(call, &grant, id, body)).await,
+        Some(Route::HasModule) => Box::pin(module::has(call, &grant)).await,
+        Some(Route::GetModule) => Box::pin(module::get(call, &grant)).await,
+        Some(Route::StartModule) => Box::pin(module::start(call, &grant)).await,
+        Some(Route::PutPart) => Box::pin(module::part(call, &grant, body)).await,
+        Some(Route::CompleteModule) => Box::pin(module::complete(call, &grant, body)).await,
+        Some(Route::GetGradle(key)) => Box::pin(gradle::get(call, &grant, key)).await,
+        Some(Route::PutGradle(key)) => Box::pin(gradle::put(call, &grant, key, body)).await,
+        Some(Route::Clean) => Box::pin(clean::clean(call, &grant)).await,
     };
     let mut response = answered.unwrap_or_else(|response| *response);
     response.body_mut().answers(Whose {

@@ -323,9 +323,8 @@ impl Access {
         match &self.server {
             None => Err(Denial::Unauthorized),
             Some(server) => {
-                server
-                    .authorize(question(credential, caller, project, action))
-                    .await
+                // Boxed: it is large, and asked rarely.
+                Box::pin(server.authorize(question(credential, caller, project, action))).await
             }
         }
     }
