@@ -13,7 +13,7 @@ pub(crate) struct Object {
 impl Object {
     /// Its id: 64 hex digits, as a hash of it would look.
     pub(crate) fn id(self) -> String {
-        let word = |at: u64| mix(self.number.wrapping_mul(4) + at ^ (self.length as u64) << 32);
+        let word = |at: u64| mix((self.number.wrapping_mul(4) + at) ^ ((self.length as u64) << 32));
         (0..4).map(|at| format!("{:016x}", word(at))).collect()
     }
 }
