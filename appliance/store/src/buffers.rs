@@ -1,5 +1,5 @@
-//! Buffers for pieces of large bodies, used again and again: fresh ones cost as much as the reading
-//! (pages that the kernel clears one by one).
+//! Buffers for small records and for pieces of large bodies, used again and again: fresh ones cost as much
+//! as the reading (memory that is cleared, pages that the kernel clears one by one).
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -8,14 +8,18 @@ use bytes::Bytes;
 
 use crate::volume::lock;
 
-/// Length of a buffer in bytes.
+/// Most bytes of a buffer.
 pub(crate) const LENGTH: usize = 256 * 1024;
-/// Most that wait for their next use: 8 MiB.
+/// The same of those for small records, as most are.
+const SMALL: usize = 20 * 1024;
+/// Most that wait for their next use: 8 MiB, and 1.25 MiB of small ones.
 const WAITING: usize = 32;
+const WAITING_SMALL: usize = 64;
 
 static POOL: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+static POOL_SMALL: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
-/// A buffer of [`LENGTH`] bytes, with whatever was in it before.
+/// A buffer of [`SMALL`] or [`LENGTH`] bytes, with whatever was in it before.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     /// Not empty before it is dropped.
@@ -27,9 +31,14 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// One for so many bytes, at most [`LENGTH`].
     pub(crate) fn new(length: usize) -> Self {
-        let waiting = lock(&POOL).pop();
+        let (pool, size) = if length <= SMALL {
+            (&POOL_SMALL, SMALL)
+        } else {
+            (&POOL, LENGTH)
+        };
+        let waiting = lock(pool).pop();
         Self {
-            bytes: waiting.unwrap_or_else(|| vec![0; LENGTH].into()),
+            bytes: waiting.unwrap_or_else(|| vec![0; size].into()),
             part: 0..length.min(LENGTH),
         }
     }
@@ -54,8 +63,13 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        let mut pool = lock(&POOL);
-        if pool.len() < WAITING {
+        let (pool, most) = if bytes.len() == SMALL {
+            (&POOL_SMALL, WAITING_SMALL)
+        } else {
+            (&POOL, WAITING)
+        };
+        let mut pool = lock(pool);
+        if pool.len() < most {
             pool.push(bytes);
         }
     }

@@ -139,10 +139,26 @@ impl Index {
 
     /// Looks a tag up and marks it as used in `epoch`; the slot as it was before.
     pub(crate) fn touch(&self, tag: u64, epoch: u16) -> Option<Slot> {
+        self.touch_if(tag, epoch, |_| true)
+    }
+
+    /// The same, if `condition` holds for it.
+    pub(crate) fn touch_if(
+        &self,
+        tag: u64,
+        epoch: u16,
+        condition: impl FnOnce(&Slot) -> bool,
+    ) -> Option<Slot> {
         let mut shard = self.shard(tag);
         let slot = shard.find_mut(tag, |slot| slot.tag == tag)?;
         let before = *slot;
-        slot.last = epoch;
+        if !condition(&before) {
+            return None;
+        }
+        // A line of memory that is not written to stays with all processors.
+        if before.last != epoch {
+            slot.last = epoch;
+        }
         Some(before)
     }
 

@@ -108,7 +108,7 @@ impl Key {
         Parts::of(all)
     }
 
-    fn each(&self) -> [&str; 6] {
+    pub(crate) fn each(&self) -> [&str; 6] {
         let (kind, account, project) = (self.kind.name(), &self.account, &self.project);
         [
             kind,

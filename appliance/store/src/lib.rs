@@ -9,6 +9,8 @@ mod counters;
 mod disk;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod key;
 mod object;
@@ -34,11 +36,6 @@ pub use volume::Existing;
 
 /// The folder that a volume makes where it is put.
 pub(crate) const FOLDER: &str = "larder-store";
-
-/// Fuzz target: no bytes may panic a parser of this crate, or be taken for what they are not.
-pub fn fuzz(bytes: &[u8]) {
-    format::fuzz(bytes);
-}
 
 /// Runs file system work on a thread that may wait.
 async fn blocking<T: Send + 'static>(

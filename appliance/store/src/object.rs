@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::error::hex;
 use crate::format::BLOCK;
-use crate::format::record::Head;
+use crate::format::record::{Frame, Head};
 use crate::index::Place;
 use crate::key::Parts;
 use crate::volume::{Body, Miss, Record, Volume, read_part};
@@ -58,18 +58,33 @@ impl Info {
 #[derive(Debug)]
 pub struct Object {
     volume: Arc<Volume>,
-    head: Arc<Head>,
     place: Place,
-    body: Body,
+    content: Content,
+}
+
+/// What is known of an object, and its body.
+#[derive(Debug)]
+enum Content {
+    /// All of it, in memory.
+    Ready(Frame),
+    /// It was taken apart; its body may be on the disk.
+    Found(Arc<Head>, Body),
 }
 
 impl Object {
     pub(crate) fn new(volume: Arc<Volume>, record: Record) -> Self {
         Self {
             volume,
-            head: record.head,
             place: record.place,
-            body: record.body,
+            content: Content::Found(record.head, record.body),
+        }
+    }
+
+    pub(crate) fn ready(volume: Arc<Volume>, frame: Frame, place: Place) -> Self {
+        Self {
+            volume,
+            place,
+            content: Content::Ready(frame),
         }
     }
 
@@ -77,57 +92,85 @@ impl Object {
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a length, not a collection")]
     pub fn len(&self) -> u64 {
-        self.head.length
+        match &self.content {
+            Content::Ready(frame) => frame.length(),
+            Content::Found(head, _) => head.length,
+        }
     }
 
     /// Hash of the content, in hexadecimal: for an ETag. It was made when the object was stored.
     #[must_use]
     pub fn content(&self) -> String {
-        hex(&self.head.content)
+        match &self.content {
+            Content::Ready(frame) => hex(frame.content()),
+            Content::Found(head, _) => hex(&head.content),
+        }
     }
 
     /// SHA-256 of the object, if the uploader declared it (it was checked then).
     #[must_use]
     pub fn sha256(&self) -> Option<[u8; 32]> {
-        self.head.sha256
+        match &self.content {
+            Content::Ready(frame) => frame.sha256(),
+            Content::Found(head, _) => head.sha256,
+        }
     }
 
     /// The uploader's own note.
     #[must_use]
     pub fn note(&self) -> &[u8] {
-        &self.head.note
+        match &self.content {
+            Content::Ready(frame) => frame.note(),
+            Content::Found(head, _) => &head.note,
+        }
     }
 
     /// Who stored it.
     #[must_use]
-    pub fn writer(&self) -> &Writer {
-        &self.head.writer
+    pub fn writer(&self) -> Writer {
+        match &self.content {
+            Content::Ready(frame) => frame.writer(),
+            Content::Found(head, _) => head.writer.clone(),
+        }
     }
 
     /// When it was stored, ms since 1970.
     #[must_use]
     pub fn time(&self) -> u64 {
-        self.head.time
+        match &self.content {
+            Content::Ready(frame) => frame.time(),
+            Content::Found(head, _) => head.time,
+        }
     }
 
     /// Reads a part of the object; what of `range` lies beyond its end is left out.
     #[must_use]
     pub fn read(self, range: Range<u64>) -> Reader {
-        let end = range.end.min(self.head.length);
-        Reader {
-            at: range.start.min(end),
-            end,
-            object: Arc::new(self),
-        }
+        let end = range.end.min(self.len());
+        let at = range.start.min(end);
+        let source = match &self.content {
+            Content::Ready(frame) => From::Memory(frame.body()),
+            Content::Found(_, Body::Here(body)) => From::Memory(body.clone()),
+            Content::Found(..) => From::Disk(Arc::new(self)),
+        };
+        Reader { at, end, source }
     }
 }
 
 /// A part of an object, chunk by chunk.
 #[derive(Debug)]
 pub struct Reader {
-    object: Arc<Object>,
+    source: From,
     at: u64,
     end: u64,
+}
+
+/// Where a reader has its bytes from.
+#[derive(Debug)]
+enum From {
+    /// The whole body.
+    Memory(Bytes),
+    Disk(Arc<Object>),
 }
 
 impl Reader {
@@ -142,16 +185,18 @@ impl Reader {
         if self.at == self.end {
             return None;
         }
-        match &self.object.body {
+        match &self.source {
             // A body that is here is short.
-            Body::Here(body) => {
+            From::Memory(body) => {
                 let chunk = body.slice(self.at as usize..self.end as usize);
                 self.at = self.end;
                 Some(chunk)
             }
-            Body::There(source, offset) => {
+            From::Disk(object) => {
+                let Content::Found(head, Body::There(source, offset)) = &object.content else {
+                    return None;
+                };
                 let to = self.next_end(READY);
-                let head = &self.object.head;
                 // Whatever else is wrong, reading for good will tell.
                 let chunk = read_part(head, source, *offset, self.at..to, false).ok()?;
                 self.at = to;
@@ -178,8 +223,11 @@ impl Reader {
         if self.at == self.end {
             return Ok(None);
         }
+        let From::Disk(object) = &self.source else {
+            return Ok(None);
+        };
         let to = self.next_end(CHUNK);
-        let (object, from) = (Arc::clone(&self.object), self.at);
+        let (object, from) = (Arc::clone(object), self.at);
         let chunk = blocking(move || object.part(from..to)).await?;
         self.at = to;
         Ok(Some(chunk))
@@ -188,13 +236,13 @@ impl Reader {
 
 impl Object {
     fn part(&self, range: Range<u64>) -> Result<Bytes, Error> {
-        let Body::There(source, offset) = &self.body else {
+        let Content::Found(head, Body::There(source, offset)) = &self.content else {
             return Err(Error::Interrupted);
         };
         let start = range.start;
-        read_part(&self.head, source, *offset, range, true).map_err(|miss| {
+        read_part(head, source, *offset, range, true).map_err(|miss| {
             let path = self.volume.place_path(self.place);
-            self.volume.drop_place(self.head.tag, self.place);
+            self.volume.drop_place(head.tag, self.place);
             match miss {
                 Miss::Failed(source) => Error::io(&path, "read")(source),
                 _ => Error::Damaged {

@@ -2,7 +2,7 @@
 //!
 //! `LARDER_BENCH_DIR`: where (default: the target folder's disk); `LARDER_BENCH_OBJECTS`: objects in the
 //! index of the large part (default 5 million, about 2.5 GB); `LARDER_BENCH_PART`: only this part of `write`,
-//! `read`, `full`, `threshold`, `ratio`, `many`. What is printed is what `docs/benchmarks.md` holds. The run
+//! `ack` (for a profiler), `read`, `full`, `threshold`, `ratio`, `many`. What is printed is what `docs/benchmarks.md` holds. The run
 //! goes on past an aim that is missed, and fails at its end.
 
 mod common;
@@ -40,6 +40,9 @@ fn main() {
         runtime.block_on(async {
             if wants("write") {
                 writes::side_by_side(&root, &mut aims).await;
+            }
+            if part == "ack" {
+                writes::acknowledged(&root).await;
             }
             if wants("read") {
                 reads::warm(&root, &mut aims).await;

@@ -65,42 +65,51 @@ fn median(mut values: Vec<(f64, f64)>) -> (f64, f64) {
     values[values.len() / 2]
 }
 
-/// Puts into a fresh store, which is then removed, so that all that is measured has the same room in
-/// the page cache.
-async fn fresh_puts(root: &Path, durability: Durability, count: u64) -> (f64, f64) {
-    let folder = root.join("puts");
-    let store = fresh(&folder, durability).await;
+/// Puts into a fresh store in `folder`.
+async fn fresh_puts(folder: &Path, durability: Durability, count: u64) -> (f64, f64) {
+    let store = fresh(folder, durability).await;
     let figures = puts(&store, 0, count, SIZE).await;
     store.close().await;
-    fs::remove_dir_all(folder).expect("removed");
     figures
 }
 
-fn fresh_files(root: &Path, sync: bool, count: u64) -> (f64, f64) {
-    let folder = root.join("files");
-    let figures = files(&folder, count, sync, u64::MAX);
-    fs::remove_dir_all(folder).expect("removed");
-    figures
+/// Acknowledged puts alone, for a profiler.
+pub(crate) async fn acknowledged(root: &Path) {
+    for round in 0..ROUNDS {
+        let folder = root.join(format!("ack{round}"));
+        let (speed, cpu) = fresh_puts(&folder, Durability::Ack, 20_000).await;
+        println!("{speed:.0} a second, {cpu:.1} µs");
+    }
+}
+
+/// Rounds of all four, and the middle of each.
+async fn rounds(root: &Path, delete: bool) -> [(f64, f64); 4] {
+    let mut figures = [vec![], vec![], vec![], vec![]];
+    for round in 0..ROUNDS {
+        for (number, all) in figures.iter_mut().enumerate() {
+            let folder = root.join(format!("{round}-{number}"));
+            all.push(match number {
+                0 => files(&folder, 2000, true, u64::MAX),
+                1 => fresh_puts(&folder, Durability::Ack, 20_000).await,
+                2 => files(&folder, 10_000, false, u64::MAX),
+                _ => fresh_puts(&folder, Durability::Lazy, 50_000).await,
+            });
+            if delete {
+                fs::remove_dir_all(folder).expect("removed");
+            }
+        }
+    }
+    figures.map(median)
 }
 
 pub(crate) async fn side_by_side(root: &Path, aims: &mut Aims) {
-    let mut figures = [vec![], vec![], vec![], vec![]];
-    for _ in 0..=ROUNDS {
-        let of_round = [
-            fresh_files(root, true, 2000),
-            fresh_puts(root, Durability::Ack, 20_000).await,
-            fresh_files(root, false, 10_000),
-            fresh_puts(root, Durability::Lazy, 50_000).await,
-        ];
-        for (all, one) in figures.iter_mut().zip(of_round) {
-            all.push(one);
-        }
-    }
-    // The first round finds a disk on which nothing was deleted a moment ago.
-    let first = figures.each_ref().map(|all| all[0]);
-    let later = figures.map(|mut all| median(all.split_off(1)));
+    // First without a deletion: all that is made stays.
+    let (kept, deleted) = (root.join("kept"), root.join("deleted"));
+    let first = rounds(&kept, false).await;
+    fs::remove_dir_all(kept).expect("removed");
+    let later = rounds(&deleted, true).await;
     println!(
-        "| 8 KiB puts by 16 writers, one core | first: puts/s, CPU µs | median of {ROUNDS} while files are deleted too |\n|---|---|---|"
+        "| 8 KiB puts by 16 writers, one core, medians of {ROUNDS} | nothing is deleted: puts/s, CPU µs | files are deleted too |\n|---|---|---|"
     );
     for (number, name) in [
         "files: write, fdatasync, link, fsync of the folder",

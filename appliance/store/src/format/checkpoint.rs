@@ -252,9 +252,3 @@ fn items(block: &[u8]) -> impl Iterator<Item = Item> {
         Some(item)
     })
 }
-
-/// Fuzz target.
-pub(crate) fn fuzz(bytes: &[u8]) {
-    let _ = Header::parse(bytes);
-    items(bytes).for_each(drop);
-}

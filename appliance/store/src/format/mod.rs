@@ -82,35 +82,5 @@ pub(crate) fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Fuzz target: heads, frames of segments, cleans, superblocks and checkpoints.
-pub(crate) fn fuzz(bytes: &[u8]) {
-    // So that the random half of a segment's generation is right.
-    let generation = bytes.get(8..12).map_or(0, |low| {
-        u64::from(u32::from_le_bytes([low[0], low[1], low[2], low[3]]))
-    });
-    if let record::Parsed::Head(head, length) = record::Head::parse(bytes, generation) {
-        let mut again = Vec::new();
-        head.write(generation, &mut again);
-        assert_eq!(again, bytes[..length], "a head has one form");
-    }
-    let _ = record::whole(bytes, generation);
-    let header = segment::Header::parse(bytes);
-    if let Some(at) = bytes.len().checked_sub(segment::TRAILER as usize) {
-        let header = header.unwrap_or(segment::Header {
-            id: 0,
-            generation: 0,
-            time: 0,
-            size: 0,
-        });
-        let trailer = segment::Trailer::parse(&bytes[at..], bytes.len() as u64, &header);
-        if let Some(trailer) = trailer {
-            let _ = trailer.entries(&bytes[trailer.entries as usize..at]);
-        }
-    }
-    cleans::parse(bytes).for_each(drop);
-    let _ = superblock::Superblock::parse(bytes);
-    checkpoint::fuzz(bytes);
-}
-
 #[cfg(test)]
 mod tests;

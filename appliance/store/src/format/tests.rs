@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::cleans::Clean;
-use super::record::{DIGEST, Head, Kind, LARGE, NAMES, Parsed, Writer};
+use super::record::{DIGEST, Frame, Head, Kind, LARGE, NAMES, Parsed, Writer};
 use super::segment::{Entry, Header, TRAILER, Trailer, footer};
 use super::superblock::{Members, Missing, Superblock};
 use super::*;
-use crate::key::Parts;
+use crate::key::{Key, Parts};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["", "[a-z]{1,12}", "\\PC{0,40}"]
@@ -66,6 +66,39 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
+    fn a_frame_says_what_the_head_says((mut head, body) in head(), generation: u64, bend: prop::sample::Index) {
+        let [_, account, project, category, hash, name] = head.key.each().map(str::to_owned);
+        let key = Key { kind: crate::Kind::Module, account, project, category, hash, name };
+        head.key = key.parts();
+        let mut bytes = Vec::new();
+        head.write(generation, &mut bytes);
+        bytes.extend_from_slice(&body);
+        let (end, start) = (bytes.len(), 0);
+        record::pad(&mut bytes, start);
+        let of = |bytes: &[u8], key: &Key| {
+            let bytes = bytes::Bytes::copy_from_slice(bytes);
+            Frame::of(bytes, generation, key, head.tag, head.generation)
+        };
+        let frame = of(&bytes, &key);
+        let simple = head.flags & (NAMES | LARGE) == 0;
+        prop_assert_eq!(frame.is_some(), simple);
+        if let Some(frame) = frame {
+            prop_assert_eq!(frame.length(), head.length);
+            prop_assert_eq!(frame.time(), head.time);
+            prop_assert_eq!(frame.content(), head.content);
+            prop_assert_eq!(frame.note(), head.note);
+            prop_assert_eq!(frame.sha256(), head.sha256);
+            prop_assert_eq!(frame.writer(), head.writer);
+            prop_assert_eq!(frame.body(), body);
+        }
+        let other = Key { hash: format!("{}x", key.hash), ..key.clone() };
+        prop_assert!(of(&bytes, &other).is_none());
+        prop_assert!(of(&bytes[..end - 1], &key).is_none());
+        bytes[bend.index(end)] ^= 8;
+        prop_assert!(of(&bytes, &key).is_none());
+    }
+
+    #[test]
     fn records_round_trip_and_bent_ones_are_refused(
         (head, body) in head(),
         generation: u64,
@@ -89,7 +122,7 @@ proptest! {
         let at = bend.index(length + body.len());
         bytes[at] ^= 1 << bit;
         prop_assert!(record::whole(&bytes, generation).is_none(), "byte {}", at);
-        fuzz(&bytes);
+        crate::fuzz::all(&bytes);
     }
 
     #[test]
@@ -153,7 +186,7 @@ proptest! {
 
     #[test]
     fn noise_panics_nobody(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
-        fuzz(&bytes);
+        crate::fuzz::all(&bytes);
         prop_assert!(record::whole(&bytes, 0).is_none());
     }
 }

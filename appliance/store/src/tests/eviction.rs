@@ -46,6 +46,7 @@ async fn the_store_stays_in_its_room_and_what_is_read_stays() {
         usage.used,
         disk.used()
     );
+    assert_eq!((usage.reserve, usage.oldest), (ROOM / 10, NOW));
     assert_eq!(store.status(), Status::Ready);
     drop(store);
     let store = open(&disk).await;

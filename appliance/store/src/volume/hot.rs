@@ -84,6 +84,16 @@ impl Hot {
         Some((Arc::clone(&entry.head), entry.body.clone()))
     }
 
+    /// Whether a record is kept, or would be if it were offered now; notes that it is read.
+    pub(crate) fn wants(&self, place: Place) -> bool {
+        let mixed = Self::mixed(place);
+        let Some(shard) = self.shards.get(mixed as usize % SHARDS) else {
+            return false;
+        };
+        let seen = &self.seen[(mixed >> 32) as usize % SEEN];
+        lock(shard).at.contains_key(&place) || seen.swap(mixed, Ordering::Relaxed) == mixed
+    }
+
     /// Takes a record that was read and checked, if it is worth it.
     pub(crate) fn offer(&self, place: Place, head: &Arc<Head>, body: &Bytes) {
         let mixed = Self::mixed(place);

@@ -9,7 +9,7 @@ use super::{Segment, Volume};
 use crate::buffers::{self, Buffer};
 use crate::disk::DiskFile;
 use crate::format::BLOCK;
-use crate::format::record::{ENTRY, FIXED, Head, Kind, LARGE, Parsed};
+use crate::format::record::{ENTRY, FIXED, Frame, Head, Kind, LARGE, NAMES, Parsed};
 use crate::format::segment::Entry;
 use crate::index::{Place, Slot};
 use crate::key::Key;
@@ -151,6 +151,43 @@ impl Volume {
             place,
             body,
         })
+    }
+
+    /// The object of a key, marked as used, if it is all in memory, right, short and simple; otherwise
+    /// [`Volume::find`] tells.
+    pub(crate) fn find_ready(
+        &self,
+        key: &Key,
+        tag: u64,
+        generation: u64,
+    ) -> Option<(Frame, Place)> {
+        // An entry may have expired, which its use must not hide.
+        let simple =
+            |slot: &Slot| slot.flags() & (LARGE | NAMES | ENTRY) == 0 && slot.bytes() <= WHOLE;
+        let slot = self.index.touch_if(tag, self.epoch(), simple)?;
+        if self.hot.wants(slot.place) {
+            return None;
+        }
+        let segment = self.segment(slot.place.segment)?;
+        let mut buffer = Buffer::new(slot.bytes() as usize);
+        let read = segment.file.read_ready(buffer.bytes(), slot.place.byte());
+        match read {
+            Ok(read) if read < slot.bytes() as usize => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Err(error) => {
+                log::error!(
+                    "{}: cannot read: {error}",
+                    self.place_path(slot.place).display()
+                );
+                self.counters.read_errors.add(1);
+                self.drop_damaged(&slot);
+                return None;
+            }
+        }
+        let bytes = buffer.part(0..slot.bytes() as usize);
+        let frame = Frame::of(bytes, segment.header.generation, key, tag, generation)?;
+        Some((frame, slot.place))
     }
 
     /// The object of a key; marks it as used.

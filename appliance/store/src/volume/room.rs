@@ -36,6 +36,11 @@ impl Volume {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// How much stays free.
+    pub(crate) fn reserve(&self) -> u64 {
+        settings::reserve(lock(&self.room).total)
+    }
+
     /// How much a segment may weigh, files of their own included.
     pub(super) fn grain(&self) -> u64 {
         self.segment_bytes.max(self.capacity() / 64)
@@ -80,7 +85,7 @@ impl Volume {
             }
             // Nothing is left; without room for copies it may still do.
             let (shortage, _) = self.shortage(bytes)?;
-            let reserve = settings::reserve(lock(&self.room).total);
+            let reserve = self.reserve();
             if shortage == 0 || (self.settings.capacity.is_none() && shortage <= reserve / 2) {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Done, Volume, Work, lock};
@@ -76,13 +77,15 @@ pub(crate) struct Threads {
 /// Answers that wait for the next sync.
 #[derive(Debug)]
 struct Waiting {
-    answers: Vec<(Answer, Result<Done, Error>)>,
+    answers: Answers,
     /// Failed syncs before the works were appended.
     failures: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Of whoever opened the store: answers are given there.
+    runtime: Option<Handle>,
     queue: Mutex<Queue>,
     work: Condvar,
     /// What was appended and is answered after the next sync.
@@ -103,7 +106,10 @@ impl Threads {
     /// Starts the threads; without them (in tests that decide themselves what happens when) works
     /// are done by whoever submits them.
     pub(crate) fn start(volume: Arc<Volume>, threads: bool) -> std::io::Result<Self> {
-        let shared: Arc<Shared> = Arc::default();
+        let shared = Arc::new(Shared {
+            runtime: Handle::try_current().ok().filter(|_| threads),
+            ..Shared::default()
+        });
         let this = Self {
             volume,
             shared,
@@ -205,14 +211,23 @@ fn append(volume: &Volume, shared: &Shared, works: Vec<(Work, Answer)>) {
         lock(&shared.waiting).push(Waiting { answers, failures });
         shared.syncer.ring(false);
     } else {
-        answer(answers);
+        answer(shared, answers.collect());
     }
 }
 
-fn answer(answers: impl IntoIterator<Item = (Answer, Result<Done, Error>)>) {
-    for (answer, outcome) in answers {
-        // Nobody waits any more for an upload that was given up meanwhile.
-        let _ = answer.send(outcome);
+type Answers = Vec<(Answer, Result<Done, Error>)>;
+
+fn answer(shared: &Shared, answers: Answers) {
+    let send = |answers: Answers| {
+        for (answer, outcome) in answers {
+            // Nobody waits any more for an upload that was given up meanwhile.
+            let _ = answer.send(outcome);
+        }
+    };
+    match &shared.runtime {
+        // To wake a task from outside of its runtime takes a system call; one for all.
+        Some(runtime) if answers.len() > 1 => drop(runtime.spawn(async move { send(answers) })),
+        _ => send(answers),
     }
 }
 
@@ -232,13 +247,14 @@ fn sync(volume: &Volume, shared: &Shared) -> usize {
                     .unwrap_or_else(|| "an fsync failed".to_owned()),
             }),
         };
-        answer(answers.into_iter().map(|(answer, outcome)| {
+        let outcomes = answers.into_iter().map(|(answer, outcome)| {
             let outcome = match (&failed, outcome) {
                 (Some(error), Ok(_)) => Err(error.again()),
                 (_, outcome) => outcome,
             };
             (answer, outcome)
-        }));
+        });
+        answer(shared, outcomes.collect());
     }
     count
 }

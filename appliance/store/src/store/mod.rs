@@ -1,23 +1,26 @@
 //! The store: volumes side by side, each key on one of them.
 
+mod shelf;
+mod usage;
+mod volumes;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
+
+pub(crate) use shelf::Shelf;
+pub use usage::Usage;
 
 use crate::clock::{Clock, LONGEST_HOLD, SystemClock, minute};
-use crate::counters::Counts;
 use crate::disk::{Disk, Flush, RealDisk};
-use crate::format::cleans::Clean;
-use crate::format::record::{Head, Kind, NAMES, PINNED, TAGGED};
+use crate::format::record::{Head, Kind, PINNED, TAGGED};
 use crate::key::{Key, tag};
 use crate::object::{Info, Object};
 use crate::scratch::Scratch;
 use crate::settings::Settings;
 use crate::upload::{self, Begun, Terms, Upload};
-use crate::volume::{
-    Done, Existing, Generations, Look, Members64, Miss, Record, Threads, Volume, Work,
-};
+use crate::volume::{Done, Existing, Generations, Members64, Miss, Record, Threads, Volume, Work};
 use crate::{Error, blocking};
 
 /// How the store is.
@@ -29,30 +32,6 @@ pub enum Status {
     WritesFail(String),
     /// Nothing works: reads miss.
     Unusable(String),
-}
-
-/// How full the store is, summed over its volumes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Objects in the index.
-    pub objects: u64,
-    /// Bytes of memory that the index takes.
-    pub index_bytes: u64,
-    /// Bytes of segments and files.
-    pub used: u64,
-    /// Most bytes of them.
-    pub capacity: u64,
-    /// Bytes of pinned objects.
-    pub pinned: u64,
-    /// Bytes that are unlinked, but still read.
-    pub pending: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Volumes that work.
-    pub volumes: u64,
-    /// What happened since the start.
-    pub counts: Counts,
 }
 
 /// The store; clones share it. [`Store::close`] waits for a last sync and checkpoint; they happen also
@@ -74,49 +53,6 @@ struct Inner {
     threads: bool,
     /// Set for good by [`Store::close`].
     closed: AtomicBool,
-}
-
-/// The place of a volume, which may be there or not.
-#[derive(Debug)]
-pub(crate) struct Shelf {
-    name: String,
-    disk: Arc<dyn Disk>,
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-    threads: RwLock<Result<Arc<Threads>, String>>,
-}
-
-impl Shelf {
-    fn threads(&self) -> Result<Arc<Threads>, Error> {
-        let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
-        threads.clone().map_err(|reason| Error::Unusable { reason })
-    }
-
-    /// Takes the volume away.
-    fn shut(&self) -> Option<Arc<Threads>> {
-        let threads = self.threads.write();
-        let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *threads, Err("the store was closed".into())).ok()
-    }
-
-    pub(crate) fn volume(&self) -> Result<Arc<Volume>, Error> {
-        self.threads().map(|threads| Arc::clone(&threads.volume))
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.clock.now()
-    }
-
-    /// Objects from this length on have files of their own.
-    pub(crate) fn large_from(&self) -> u64 {
-        let segment = self.volume().map_or(4 << 20, |volume| volume.segment_bytes);
-        self.settings.large_from.min(segment / 4)
-    }
-
-    pub(crate) async fn submit(&self, work: Work) -> Result<Done, Error> {
-        let answer = self.threads()?.submit(work);
-        answer.await.unwrap_or(Err(Error::Interrupted))
-    }
 }
 
 /// Where a key is.
@@ -257,7 +193,7 @@ impl Store {
             Err(miss) => {
                 // A miss costs the client a build, an error might cost it the cache.
                 if let Miss::Failed(error) = miss {
-                    log::error!("{}: cannot read: {error}", volume_path(&way.shelf));
+                    log::error!("{}: cannot read: {error}", way.shelf.path());
                 }
                 Ok(None)
             }
@@ -275,7 +211,12 @@ impl Store {
     ///
     /// The volume of the key cannot be used. What the disk fails to read is a miss, and counted.
     pub async fn get(&self, key: &Key) -> Result<Option<Object>, Error> {
-        let found = self.find(key, &self.way(key)).await?;
+        let way = self.way(key);
+        let volume = way.shelf.volume()?;
+        if let Some((frame, place)) = volume.find_ready(key, way.tag, way.generation) {
+            return Ok(Some(Object::ready(volume, frame, place)));
+        }
+        let found = self.find(key, &way).await?;
         Ok(found.map(|(volume, record)| Object::new(volume, record)))
     }
 
@@ -415,29 +356,6 @@ impl Store {
         self.inner.scan(&mut each)
     }
 
-    /// How full the store is and what happened.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for volume in self
-            .inner
-            .shelves
-            .iter()
-            .filter_map(|shelf| shelf.volume().ok())
-        {
-            usage.objects += volume.index.len() as u64;
-            usage.index_bytes += volume.index.bytes() as u64;
-            usage.used += volume.used();
-            usage.capacity += volume.capacity();
-            usage.pinned += volume.pinned_bytes();
-            usage.pending += volume.pending_bytes();
-            usage.segments += volume.all_segments().len() as u64;
-            usage.volumes += 1;
-            volume.counters.add_to(&mut usage.counts);
-        }
-        usage
-    }
-
     /// What each volume found when it started empty: "new", "foreign" or why it could not be kept.
     #[must_use]
     pub fn emptied(&self) -> Vec<(String, String)> {
@@ -461,187 +379,5 @@ impl Store {
             .shelves
             .iter()
             .filter_map(|shelf| shelf.volume().ok())
-    }
-}
-
-fn volume_path(shelf: &Shelf) -> String {
-    shelf.disk.root().display().to_string()
-}
-
-impl Inner {
-    fn names_are_there(&self, volume: &Volume, head: &Head) -> bool {
-        if head.flags & NAMES == 0 {
-            return true;
-        }
-        let there = head.names.iter().all(|name| {
-            let shelf = &self.shelves[self.members.owner(*name)];
-            shelf
-                .volume()
-                .is_ok_and(|volume| volume.index.touch(*name, volume.epoch()).is_some())
-        });
-        // During recovery the objects may only not be found yet.
-        let recovering = || {
-            let mut volumes = self.shelves.iter().filter_map(|shelf| shelf.volume().ok());
-            volumes.any(|volume| volume.is_recovering())
-        };
-        if !there
-            && !recovering()
-            && let Some(slot) = volume.index.get(head.tag)
-            && volume.drop_slot(&slot)
-        {
-            volume.counters.cascaded.add(1);
-        }
-        there
-    }
-
-    fn check(&self) {
-        if self.closed.load(Ordering::Relaxed) {
-            return;
-        }
-        let closed: Vec<&Arc<Shelf>> = self
-            .shelves
-            .iter()
-            .filter(|shelf| shelf.threads().is_err())
-            .collect();
-        if !closed.is_empty() {
-            self.open(&closed);
-        }
-        for shelf in &self.shelves {
-            if let Ok(volume) = shelf.volume() {
-                // The status says how it went.
-                let _ = volume.probe();
-            }
-        }
-    }
-
-    /// Opens volumes: all are looked at before the first is opened, because what one knows of
-    /// cleans and of the list of volumes counts for all.
-    fn open(&self, closed: &[&Arc<Shelf>]) {
-        let fail = |shelf: &Shelf, error: &Error| {
-            let threads = shelf.threads.write();
-            let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
-            *threads = Err(error.to_string());
-        };
-        let mut looks = Vec::new();
-        for shelf in closed {
-            match Look::at(Arc::clone(&shelf.disk)) {
-                Ok(look) => looks.push((*shelf, look)),
-                Err(error) => fail(shelf, &error),
-            }
-        }
-        let mut epoch = crate::volume::lock(&self.epoch);
-        let newest = looks.iter().filter_map(|(_, look)| look.epoch());
-        let newest = newest.max_by_key(|(number, _)| *number);
-        let newest = newest.map(|(number, names)| (number, names == self.names));
-        let (number, before) = match (*epoch, newest) {
-            (Some(number), _) => (number, None),
-            (None, Some((number, true))) => (number, None),
-            (None, Some((number, false))) => (number + 1, Some(number)),
-            (None, None) => (1, None),
-        };
-        for (_, look) in &looks {
-            for clean in &look.cleans {
-                self.generations.note(*clean);
-            }
-        }
-        for (shelf, look) in looks {
-            if look.epoch().is_some_and(|(known, _)| known > number) {
-                let reason = format!(
-                    "{}: knows a newer list of volumes; restart the service",
-                    volume_path(shelf)
-                );
-                fail(shelf, &Error::Unusable { reason });
-                continue;
-            }
-            match self.open_one(shelf, look, number, before) {
-                Ok(threads) => {
-                    *epoch = Some(number);
-                    let slot = shelf.threads.write();
-                    *slot.unwrap_or_else(PoisonError::into_inner) = Ok(Arc::new(threads));
-                }
-                Err(error) => fail(shelf, &error),
-            }
-        }
-    }
-
-    fn open_one(
-        &self,
-        shelf: &Shelf,
-        look: Look,
-        epoch: u64,
-        before: Option<u64>,
-    ) -> Result<Threads, Error> {
-        let mut known = std::collections::HashMap::new();
-        for clean in &look.cleans {
-            let generation = known.entry(clean.project).or_insert(0);
-            *generation = clean.generation.max(*generation);
-        }
-        let now = self.clock.now();
-        let found = look.join(&shelf.name, &self.names, epoch, before, now)?;
-        let (generations, clock) = (Arc::clone(&self.generations), Arc::clone(&self.clock));
-        let volume = Volume::open(found, &shelf.settings, generations, clock)?;
-        if let Some(why) = &volume.label.emptied {
-            log::warn!("{}: starts empty: {why}", volume_path(shelf));
-        }
-        // What other volumes know and this one missed.
-        for clean in self.generations.all() {
-            if known
-                .get(&clean.project)
-                .is_none_or(|known| *known < clean.generation)
-            {
-                volume.write_clean(clean)?;
-            }
-        }
-        let started = Threads::start(Arc::new(volume), self.threads);
-        started.map_err(Error::io(shelf.disk.root(), "start the threads of"))
-    }
-
-    fn clean(&self, project: [u8; 32]) -> Result<(), Error> {
-        let now = self.clock.now();
-        let clean = Clean {
-            project,
-            generation: now.max(self.generations.of(&project) + 1),
-            time: now,
-        };
-        let mut outcome = Err(Error::Unusable {
-            reason: "no volume can be used".into(),
-        });
-        for (number, volume) in self
-            .shelves
-            .iter()
-            .filter_map(|shelf| shelf.volume().ok())
-            .enumerate()
-        {
-            let written = volume.write_clean(clean);
-            outcome = if number == 0 {
-                written
-            } else {
-                outcome.and(written)
-            };
-        }
-        self.generations.note(clean);
-        outcome
-    }
-
-    fn scan(&self, each: &mut dyn FnMut(Info) -> ControlFlow<()>) -> Result<(), Error> {
-        for volume in self.shelves.iter().filter_map(|shelf| shelf.volume().ok()) {
-            let mut go_on = true;
-            volume.each_live(&mut |segment, entry, slot| {
-                let Ok(head) = volume.head_of(segment, entry) else {
-                    return ControlFlow::Continue(());
-                };
-                let current = self.generations.with(|| head.key.project_hash());
-                if current != head.generation || !self.names_are_there(&volume, &head) {
-                    return ControlFlow::Continue(());
-                }
-                let next = each(Info::new(&head, slot.flags() & PINNED != 0));
-                go_on = next.is_continue();
-                next
-            });
-            if !go_on {
-                break;
-            }
-        }
-        Ok(())
     }
 }
