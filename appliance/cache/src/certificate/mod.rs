@@ -5,6 +5,7 @@ mod acme;
 mod dns;
 mod kept;
 mod self_signed;
+pub mod unchecked;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -152,6 +152,9 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let service = service_fn(|request| {
         connection.count(shared.settings.transport.requests);
         let answer = router::answer(Arc::clone(&shared), Arc::clone(&connection), request);
+        // Boxed: each stream is a task that would be as large as this future, also while it only waits
+        // for the client to read.
+        let answer = Box::pin(answer);
         async { Ok::<_, Infallible>(answer.await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
