@@ -147,7 +147,9 @@ impl Sealer for SystemdCreds {
                 "encrypt".into(),
                 format!("--name={name}"),
                 format!("--with-key={}", self.key),
-                // No PCR: firmware and kernel updates must not lock the machine out.
+                // No PCR by its value: firmware and kernel updates must not lock the machine out. An
+                // image with a signed policy over PCR 11 has it where systemd-creds looks, which then
+                // binds to that.
                 "--tpm2-pcrs=".into(),
                 "-".into(),
                 "-".into(),

@@ -14,6 +14,12 @@ const EXTRA: &str = "/.extra";
 /// Sealed credentials; units load the folder, so it always exists (a missing absolute path is fatal
 /// to a unit).
 const SEALED: &str = "/run/larder/credentials.encrypted";
+/// Where systemd looks for the policy over PCR 11 that the image was signed with (systemd-stub(7)), and
+/// its files: what is sealed with them opens under every image that was signed with the same key.
+const POLICY: (&str, [&str; 2]) = (
+    "/run/systemd",
+    ["tpm2-pcr-public-key.pem", "tpm2-pcr-signature.json"],
+);
 /// Credentials that PID 1 imports from the initramfs.
 const PLAIN: &str = "/run/credentials/@initrd";
 /// Its parent, which it shares with the credentials of all units.
@@ -27,6 +33,18 @@ const LIMIT: u64 = 1024 * 1024;
 pub(crate) fn hand_on(log: &mut Log) -> Result<(), Fatal> {
     make_folder(Path::new(SEALED), 0o700)?;
     copy_all(Path::new(EXTRA), Path::new(SEALED), log);
+    copy_policy(Path::new(EXTRA), Path::new(POLICY.0), log)
+}
+
+/// Hands the signed policy on, if the image has one.
+fn copy_policy(extra: &Path, target: &Path, log: &mut Log) -> Result<(), Fatal> {
+    let signed = POLICY.1.iter().filter(|name| extra.join(name).exists());
+    for name in signed {
+        make_folder(target, 0o755)?;
+        if let Err(reason) = copy(&extra.join(name), &target.join(name), name) {
+            log.warn(&format!("{name} of the image is left out: {reason}"));
+        }
+    }
     Ok(())
 }
 
@@ -159,6 +177,22 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o7777, 0o400);
+    }
+
+    #[test]
+    fn the_signed_policy_is_handed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (extra, target) = (folder.path().join("extra"), folder.path().join("systemd"));
+        std::fs::create_dir(&extra).unwrap();
+        let mut log = Log::default();
+        copy_policy(&extra, &target, &mut log).unwrap();
+        assert!(!target.exists());
+        for name in POLICY.1 {
+            std::fs::write(extra.join(name), name).unwrap();
+        }
+        copy_policy(&extra, &target, &mut log).unwrap();
+        assert_eq!(names(&target), POLICY.1);
+        assert!(log.messages().is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use qemu_tests::{TestMachine, full_matrix, scenario};
 use vm::Patience;
 
 use hunt::Hunter;
+use secrets::refresh::{Client, RefreshError, SOCKET};
 use world::{World, asked_with, by_fw_cfg, by_smbios, jwt, until_taken};
 
 /// Several boots, and searches of a whole disk.
@@ -65,7 +66,8 @@ fn a_token_by_smbios() {
         });
         machine.check("metrics and console tell", |machine| {
             let metrics = machine.succeed("sudo appliance shipper scrape | grep larder_secret")?;
-            let fresh = "larder_secret_state{secret=\"jwt-secret\",state=\"fresh\"} 1";
+            let fresh =
+                "larder_secret_state{required=\"false\",secret=\"jwt-secret\",state=\"fresh\"} 1";
             ensure!(metrics.contains(fresh), "{metrics}");
             machine.wait_console(&["secrets    1 fetched"]).map(drop)
         });
@@ -121,7 +123,99 @@ fn nobody_else(machine: &mut TestMachine) -> Result<()> {
     ensure!(said.contains("denied"), "a user who is not root: {said}");
     machine.fail("test -w /run/larder/secrets.sock")?;
     machine.fail("sudo -u nobody cat /run/credentials/larder-cache.service/jwt-secret")?;
+    // sshd forwards the socket: whoever asks is in the control group of a login, not of a service.
+    let forwarded = machine.folder().join("refresh");
+    let mut ssh = machine.guest()?.ssh()?;
+    ssh.args(["-N", "-o", "ExitOnForwardFailure=yes", "-L"]);
+    ssh.arg(format!("{}:{SOCKET}", forwarded.display()));
+    let _ssh = Forwarding(vm::spawn_tied(ssh)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let running = machine.running()?;
+    let every = std::time::Duration::from_millis(100);
+    running.wait_for("a forwarded socket", LONG, every, || {
+        Ok(forwarded.exists().then_some(()))
+    })?;
+    for name in ["jwt-secret", "larder.secrets-token"] {
+        let asked = runtime.block_on(async { Client::connect(&forwarded).await?.get(name).await });
+        ensure!(
+            matches!(asked, Err(RefreshError::Denied { .. })),
+            "a login that asks for {name} is not denied"
+        );
+    }
+    let asked = runtime.block_on(async { Client::connect(&forwarded).await?.status().await });
+    ensure!(
+        matches!(asked, Err(RefreshError::Denied { .. })),
+        "a login is told the status"
+    );
     Ok(())
+}
+
+/// An ssh that ends with the value.
+struct Forwarding(std::process::Child);
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_required_secret_that_is_missing() {
+    let world = World::empty("required", true, None).unwrap_or_else(|error| panic!("{error:#}"));
+    let setup = world.setup("a_required_secret_that_is_missing");
+    let setup = setup.patience(LONG).machine(by_smbios(world.token()));
+    let setup = setup.allow("larder-cache.service", "it fails, which is the property");
+    let setup = setup.allow("larder-health.service", "the cache does not run");
+    let setup = setup.allow("boot-complete.target", "nor is the boot healthy");
+    scenario(setup, |machine| {
+        machine.power_on()?;
+        machine.check("its unit fails, and says why", |machine| {
+            machine.wait_until_succeeds(
+                "sudo journalctl -q -b _PID=1 -u larder-cache.service | grep -q 243/CREDENTIALS",
+            )?;
+            machine.wait_console(&["0 of 1 fetched; jwt-secret missing: op://cache/Larder/jwt"])?;
+            let said = machine.fail("sudo appliance secrets status")?;
+            ensure!(
+                said.contains("jwt-secret") && said.contains("missing"),
+                "{said}"
+            );
+            let metrics = machine.succeed("sudo appliance shipper scrape | grep larder_secret")?;
+            let missing =
+                "larder_secret_state{required=\"true\",secret=\"jwt-secret\",state=\"missing\"} 1";
+            ensure!(metrics.contains(missing), "{metrics}");
+            Ok(())
+        });
+        machine.check("what needs nothing secret runs", |machine| {
+            for unit in [
+                "larder-secrets.service",
+                "larder-shipper.service",
+                "ssh.service",
+            ] {
+                machine.wait_for_unit(unit)?;
+            }
+            Ok(())
+        });
+        machine.check("its failures do not add up to a limit", |machine| {
+            // Twice at least.
+            machine.wait_until_succeeds(
+                "test $(systemctl show -P NRestarts larder-cache.service) -ge 2",
+            )?;
+            let said = machine.succeed("systemctl show -P Result larder-cache.service")?;
+            ensure!(said.trim() != "start-limit-hit", "{said}");
+            ensure!(world.requests() < 60, "it asks too often");
+            Ok(())
+        });
+        let secret = world.rotate();
+        machine.check("as soon as it is there, its unit runs", |machine| {
+            machine.succeed("sudo systemctl reload larder-secrets.service")?;
+            machine.wait_up()?;
+            serves(machine, &world, &secret)
+        });
+        machine.power_cut()
+    });
 }
 
 /// Requests with another token go on while the secret becomes another.

@@ -89,6 +89,68 @@ fn seal_to(machine: &TestMachine, token: &str) -> Result<()> {
     })
 }
 
+/// A key that signs policies over PCR 11.
+fn signing_key(path: &Path) -> Result<()> {
+    let status = Command::new("openssl")
+        .args(["genpkey", "-quiet", "-algorithm", "RSA", "-out"])
+        .arg(path)
+        .args(["-pkeyopt", "rsa_keygen_bits:2048"])
+        .status()
+        .context("cannot start openssl")?;
+    ensure!(status.success(), "openssl genpkey: {status}");
+    Ok(())
+}
+
+#[test]
+fn a_token_sealed_to_what_has_booted() {
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let key = folder.path().join("pcr.pem");
+    let made = signing_key(&key).and_then(|()| World::empty("pcr", false, Some(&key)));
+    let mut world = made.unwrap_or_else(|error| panic!("{error:#}"));
+    world.secret = world.rotate();
+    let state_of_tpm = folder.path().join("tpm");
+    let setup = world.setup("a_token_sealed_to_what_has_booted");
+    let setup = setup.patience(LONG).machine(with_tpm(state_of_tpm.clone()));
+    let start = || -> Result<Tpm> {
+        let tpm = Tpm::start(&state_of_tpm)?;
+        ready(&tpm)?;
+        Ok(tpm)
+    };
+    scenario(setup, |machine| {
+        let tpm = start()?;
+        machine.boot()?;
+        let token = world.token();
+        machine.check("sealed over SSH, it is used at once", |machine| {
+            seal_to(machine, &token)?;
+            serves(machine, &world, &world.secret)
+        });
+        machine.power_cut()?;
+        drop(tpm);
+        let _tpm = start()?;
+        machine.boot()?;
+        machine.check("and at the next boot of the signed image", |machine| {
+            serves(machine, &world, &world.secret)
+        });
+        machine.check(
+            "after anything else was measured it stays shut",
+            |machine| {
+                let cred = "/run/larder/credentials.encrypted/larder.secrets-token";
+                let open = format!(
+                    "sudo systemd-creds decrypt --name=larder.secrets-token {cred} - >/dev/null"
+                );
+                machine.succeed(&open)?;
+                machine.succeed(
+                    "sudo /usr/lib/systemd/systemd-pcrextend --bank=sha256 --pcr=11 something-else",
+                )?;
+                let said = machine.fail(&open)?;
+                ensure!(!said.contains(&token), "it shows the token");
+                Ok(())
+            },
+        );
+        machine.power_cut()
+    });
+}
+
 #[test]
 fn a_token_sealed_on_the_esp() {
     let world = World::new("tpm").unwrap_or_else(|error| panic!("{error:#}"));

@@ -34,8 +34,18 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Starts a provider and builds an image into `build/secrets/NAME`.
+    /// Starts a provider and builds an image into `build/secrets/NAME`, on which the secret is
+    /// optional.
     pub(super) fn new(name: &str) -> Result<World> {
+        let world = World::empty(name, false, None)?;
+        Ok(World {
+            secret: world.rotate(),
+            ..world
+        })
+    }
+
+    /// The same, but the provider has no secret yet. `pcr_key` signs the policy over PCR 11.
+    pub(super) fn empty(name: &str, required: bool, pcr_key: Option<&Path>) -> Result<World> {
         let runtime = tokio::runtime::Runtime::new()?;
         let account = {
             let _within = runtime.enter();
@@ -53,19 +63,15 @@ impl World {
         std::fs::create_dir_all(authority.parent().context("a folder")?)?;
         std::fs::write(authority, account.server.authority())?;
         let manifest = configs.path().join("manifest.toml");
-        std::fs::write(&manifest, manifest_text())?;
-        let image = build(name, &folder, &manifest)?;
-        let world = World {
+        std::fs::write(&manifest, manifest_text(required))?;
+        let image = build(name, &folder, &manifest, pcr_key)?;
+        Ok(World {
             runtime,
             account,
             secret: String::new(),
             image,
             requests: AtomicUsize::new(0),
             _configs: configs,
-        };
-        Ok(World {
-            secret: world.rotate(),
-            ..world
         })
     }
 
@@ -142,7 +148,7 @@ pub(super) fn by_fw_cfg(token: String) -> impl Fn(Machine) -> Machine {
     move |machine| machine.credential(Credential::fw_cfg("larder.secrets-token", token.as_str()))
 }
 
-fn manifest_text() -> String {
+fn manifest_text(required: bool) -> String {
     format!(
         "[providers.onepassword]\n\
          kind = \"service-account\"\n\
@@ -155,14 +161,18 @@ fn manifest_text() -> String {
          [secrets.jwt-secret]\n\
          reference = \"op://{VAULT}/{ITEM}/jwt\"\n\
          consumers = [{{ unit = \"larder-cache.service\" }}]\n\
-         on_change = \"reload\"\n"
+         on_change = \"reload\"\n\
+         required = {required}\n"
     )
 }
 
-fn build(name: &str, configs: &Path, manifest: &Path) -> Result<PathBuf> {
+fn build(name: &str, configs: &Path, manifest: &Path, pcr_key: Option<&Path>) -> Result<PathBuf> {
     build_image(&source_tree().join("build/secrets").join(name), |build| {
         build.arg("--configs").arg(configs);
         build.arg("--secrets").arg(manifest);
+        if let Some(key) = pcr_key {
+            build.arg("--pcr-key").arg(key);
+        }
     })
 }
 
