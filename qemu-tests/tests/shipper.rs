@@ -225,7 +225,7 @@ fn first_metrics(machine: &mut TestMachine, received: &Received) -> Result<()> {
         ("node_disk_io_time_seconds_total", &[("device", "vda")]),
         ("node_systemd_units", &[("state", "active")]),
         ("node_schedstat_waiting_seconds_total", &[("cpu", "0")]),
-        ("node_pressure_irq_stalled_seconds_total", &[]),
+        ("node_pressure_io_stalled_seconds_total", &[]),
         ("node_nf_conntrack_entries", &[]),
         ("node_tcp_connection_states", &[("state", "established")]),
         ("node_textfile_scrape_error", &[]),

@@ -106,7 +106,8 @@ impl PolicyKey {
             .map_err(|_| anyhow::anyhow!("the PCR policy cannot be signed"))?;
         let signed = Signed {
             pcrs: [PCR],
-            pkfp: Digest::of(&self.public_der()).to_string(),
+            // By this systemd finds the signature: of the bare key (PKCS#1), not of what `.pcrpkey` holds.
+            pkfp: Digest::of(self.pair.public_key().as_ref()).to_string(),
             pol: Digest(policy).to_string(),
             sig: base64::engine::general_purpose::STANDARD.encode(&signature),
         };
@@ -161,6 +162,11 @@ mod tests {
         let theirs = openssl(&["rsa", "-in", &at("key.pem"), "-pubout"]);
         assert_eq!(key.public_pem().as_bytes(), theirs);
 
+        let bare = at("key.der");
+        let arguments = ["rsa", "-in", &at("key.pem"), "-RSAPublicKey_out"];
+        openssl(&[&arguments[..], &["-outform", "DER", "-out", &bare]].concat());
+        let fingerprint = Digest::of(&std::fs::read(bare).unwrap()).to_string();
+
         let value = Value([7; 32]);
         let text = key.sign(value).unwrap();
         assert_eq!(text, key.sign(value).unwrap());
@@ -170,6 +176,7 @@ mod tests {
         let policy = value.policy();
         assert_eq!(signed[0]["pol"], Digest(policy).to_string());
         assert_eq!(signed[0]["pcrs"], serde_json::json!([11]));
+        assert_eq!(signed[0]["pkfp"], fingerprint);
         let sig = signed[0]["sig"].as_str().unwrap();
         let sig = base64::engine::general_purpose::STANDARD
             .decode(sig)

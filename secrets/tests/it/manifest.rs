@@ -95,6 +95,30 @@ fn the_fleets_own_manifest_is_valid() {
     assert!(manifest.secrets.values().all(|entry| !entry.required));
 }
 
+/// What the file has as comments, for who has it, is right as well.
+#[test]
+fn what_the_fleets_manifest_offers_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifest.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let setting = |line: &&str| line.starts_with('[') || line.split(' ').nth(1) == Some("=");
+    let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if setting(&rest) => rest,
+        _ => line,
+    });
+    let manifest = parse(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+    for name in [
+        "jwt-keys",
+        "tls-cert",
+        "tls-key",
+        "larder.cache-token",
+        "tempo-url",
+        "tempo-username",
+        "tempo-password",
+    ] {
+        assert!(manifest.secrets.contains_key(name), "{name}");
+    }
+}
+
 #[test]
 fn least_privileges() {
     let lines: Vec<_> = parse(FULL)
