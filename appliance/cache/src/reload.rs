@@ -1,5 +1,5 @@
-//! What the service reads anew while it runs: the keys of JWTs, a static certificate, the list of
-//! revoked tokens.
+//! What the service reads anew while it runs: its token, the keys of JWTs, a static certificate, the
+//! list of revoked tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
-use crate::auth::Access;
+use crate::auth::{Access, TokenHash};
 use crate::certificate::Certificates;
 use crate::credentials::{Credentials, Value};
 use crate::server::{Shared, in_words};
@@ -17,6 +17,8 @@ use crate::{certificate, notify};
 const LOOK_AT_REVOKED: Duration = Duration::from_secs(1);
 /// How often credentials are read anew.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(30);
+/// Credential with the token that may do everything.
+const TOKEN: &str = "larder.cache-token";
 /// Credential with the shared secret of JWTs.
 const JWT_SECRET: &str = "jwt-secret";
 /// Credential with the public keys of JWTs.
@@ -25,6 +27,12 @@ const JWT_KEYS: &str = "jwt-keys";
 const TLS_CERT: &str = "tls-cert";
 /// Credential with its private key in PEM.
 const TLS_KEY: &str = "tls-key";
+
+/// The token; at the start the settings have it.
+struct Token {
+    /// A credential gave it.
+    given: bool,
+}
 
 /// Two credentials that belong together, as they were read last.
 struct Both(Option<Value>, Option<Value>);
@@ -35,15 +43,51 @@ pub(crate) struct Keys(Both);
 /// A static certificate: chain and key.
 pub(crate) struct Pair(Both);
 
+fn in_folder(credentials: &Credentials, name: &str) -> Option<Value> {
+    credentials.in_folder(name).unwrap_or_else(|error| {
+        log::error!("cannot read the credential {name}: {error}");
+        None
+    })
+}
+
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.same(b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+impl Token {
+    /// Reads it anew, and gives it to `access` if it is another one than that has.
+    async fn renew(&mut self, credentials: &Credentials, access: &Access) {
+        let Some(new) = credentials.current(TOKEN).await else {
+            return;
+        };
+        let hash = new
+            .as_ref()
+            .and_then(|value| TokenHash::of_token(value.expose()));
+        match (&hash, self.given) {
+            (Some(_), _) => {
+                if access.set_token(hash) {
+                    log::info!("{TOKEN} was read anew");
+                }
+                self.given = true;
+            }
+            (None, true) => {
+                access.set_token(None);
+                log::warn!("{TOKEN} was withdrawn: it lets nobody in any more");
+                self.given = false;
+            }
+            // One of the configuration stays.
+            (None, false) => {}
+        }
+    }
+}
+
 impl Both {
     /// As systemd gave them.
     fn of_folder(credentials: &Credentials, names: [&str; 2]) -> Self {
-        let read = |name: &str| {
-            credentials.in_folder(name).unwrap_or_else(|error| {
-                log::error!("cannot read the credential {name}: {error}");
-                None
-            })
-        };
+        let read = |name: &str| in_folder(credentials, name);
         Self(read(names[0]), read(names[1]))
     }
 
@@ -58,11 +102,7 @@ impl Both {
     }
 
     fn same(&self, other: &Self) -> bool {
-        let same = |a: &Option<Value>, b: &Option<Value>| match (a, b) {
-            (Some(a), Some(b)) => a.same(b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        same(&self.0, &other.0) && same(&self.1, &other.1)
+        same(self.0.as_ref(), other.0.as_ref()) && same(self.1.as_ref(), other.1.as_ref())
     }
 }
 
@@ -123,10 +163,24 @@ pub(crate) async fn acme(shared: Arc<Shared>) {
 
 /// Looks after the credentials and the list of revoked tokens, for ever; at once when told to
 /// reload.
-pub(crate) async fn look(shared: Arc<Shared>, mut reload: Option<Signal>) {
+pub(crate) fn look(shared: Arc<Shared>, reload: Option<Signal>) -> impl Future<Output = ()> + Send {
     let credentials = &shared.settings.credentials;
-    let mut keys = Keys::of_folder(credentials);
-    let mut pair = Pair::of_folder(credentials);
+    let keys = Keys::of_folder(credentials);
+    let pair = Pair::of_folder(credentials);
+    let token = Token {
+        given: in_folder(credentials, TOKEN).is_some(),
+    };
+    look_on(shared, reload, keys, pair, token)
+}
+
+async fn look_on(
+    shared: Arc<Shared>,
+    mut reload: Option<Signal>,
+    mut keys: Keys,
+    mut pair: Pair,
+    mut token: Token,
+) {
+    let credentials = &shared.settings.credentials;
     let mut looked: Option<Instant> = None;
     loop {
         let looking = Arc::clone(&shared);
@@ -149,6 +203,7 @@ pub(crate) async fn look(shared: Arc<Shared>, mut reload: Option<Signal>) {
             notify::reloading();
         }
         looked = Some(Instant::now());
+        token.renew(credentials, &shared.access).await;
         let new_keys = Keys(keys.0.renewed(credentials, Keys::NAMES).await);
         let new_pair = Pair(pair.0.renewed(credentials, Pair::NAMES).await);
         if told {

@@ -188,6 +188,11 @@ impl Server {
         // Every connection holds a sender: when all are gone, so are the connections.
         let (running, mut ended) = mpsc::channel::<()>(1);
         let room = Arc::new(Semaphore::new(CONNECTIONS));
+        // Before anybody is served: whoever has an answer may change what is looked at.
+        let reload = signal(SignalKind::hangup())
+            .inspect_err(|error| log::warn!("cannot listen for SIGHUP: {error}"))
+            .ok();
+        let credentials = reload::look(Arc::clone(&self.shared), reload);
         let mut accepting = Vec::new();
         for (kind, listener) in self.listeners {
             let accept = Accept {
@@ -202,10 +207,7 @@ impl Server {
         }
         let shared = Arc::clone(&self.shared);
         let looking = tokio::spawn(look(Arc::clone(&shared)));
-        let reload = signal(SignalKind::hangup())
-            .inspect_err(|error| log::warn!("cannot listen for SIGHUP: {error}"))
-            .ok();
-        let tokens = tokio::spawn(reload::look(Arc::clone(&shared), reload));
+        let tokens = tokio::spawn(credentials);
         let acme = tokio::spawn(reload::acme(Arc::clone(&shared)));
         let control = self
             .control

@@ -154,6 +154,8 @@ pub(crate) struct Access {
     issuer: String,
     algorithm: SharedAlgorithm,
     configured: Configured,
+    /// The token that may do everything, if there is one.
+    token: RwLock<Option<TokenHash>>,
     revoked: Revoked,
     keys: RwLock<Keys>,
     /// Valid JWTs, until the keys change: verifying takes longer than all the rest.
@@ -190,14 +192,7 @@ impl Access {
         server: Option<Server>,
     ) -> Result<Self, String> {
         let metrics = Arc::<AuthMetrics>::default();
-        let mut configured = configured(&settings.tokens)?;
-        if let Some(token) = &settings.token {
-            let standing = Standing {
-                scope: Scope::All(Action::Write),
-                ..Standing::default()
-            };
-            configured.insert(*token.digest(), standing.into());
-        }
+        let configured = configured(&settings.tokens)?;
         let server = server.map(|server| {
             Arc::new(Introspection::new(
                 server,
@@ -211,6 +206,7 @@ impl Access {
             issuer: settings.issuer.clone(),
             algorithm: settings.algorithm,
             configured,
+            token: RwLock::new(settings.token.clone()),
             revoked: Revoked::open(state),
             keys: RwLock::new(Keys::new(&settings.issuer, None, None)?),
             jwts: RwLock::new(Bounded::new(JWTS)),
@@ -222,7 +218,17 @@ impl Access {
     /// Whether there is any way to get in.
     pub(crate) fn is_closed(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        self.configured.is_empty() && self.server.is_none() && keys.is_empty()
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        let none = self.configured.is_empty() && token.is_none();
+        none && self.server.is_none() && keys.is_empty()
+    }
+
+    /// Takes a token that may do everything, or none. Whether it is another one than before.
+    pub(crate) fn set_token(&self, token: Option<TokenHash>) -> bool {
+        let mut current = self.token.write().unwrap_or_else(PoisonError::into_inner);
+        let another = *current != token;
+        *current = token;
+        another
     }
 
     /// Takes other keys for JWTs: a shared secret, a bundle of public keys in PEM. All tokens are
@@ -346,6 +352,20 @@ impl Access {
                     complete: true,
                 })),
             };
+        }
+        let is_token = {
+            let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+            token.as_ref().is_some_and(|token| token.digest() == digest)
+        };
+        if is_token {
+            let standing = Standing {
+                scope: Scope::All(Action::Write),
+                ..Standing::default()
+            };
+            return Ok(Some(Jwt {
+                standing: standing.into(),
+                complete: true,
+            }));
         }
         let kept = {
             let jwts = self.jwts.read().unwrap_or_else(PoisonError::into_inner);
