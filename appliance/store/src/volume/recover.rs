@@ -362,9 +362,11 @@ impl Volume {
                         file: entry.file,
                         bytes: entry.large_bytes(),
                     };
-                    if lock(&self.larges).insert(place, large).is_none() {
+                    // What a checkpoint said of it stays: it was counted so, to the byte.
+                    lock(&self.larges).entry(place).or_insert_with(|| {
                         self.large_bytes.fetch_add(large.bytes, Ordering::Relaxed);
-                    }
+                        large
+                    });
                 }
                 let slot = Slot::new(entry.tag, place, entry.size, entry.flags, recovery.epoch);
                 let (put, there) = self.index.put_newer(slot);
