@@ -191,7 +191,12 @@ fn names_types_labels_and_values_agree() {
                     .filter(|label| !extra(label))
                     .eq(wanted.iter().cloned())
         });
+        // A process that ran, or waited for a disk, when it looked may sleep when we do.
+        let passing = name.starts_with("node_processes_") && !labels.contains("state=\"S");
         let Some((_, own)) = own else {
+            if passing {
+                continue;
+            }
             complaints.push(format!("{name}{labels:?} is missing"));
             continue;
         };

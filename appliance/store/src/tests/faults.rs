@@ -39,6 +39,38 @@ async fn a_failed_fsync_withdraws_and_is_never_repeated() {
 }
 
 #[tokio::test]
+async fn a_large_object_is_back_when_its_replacement_fails() {
+    let disk = SimDisk::new(16 << 20);
+    let store = open(&disk).await;
+    let volume = store.volumes().next().unwrap();
+    let replace = Terms {
+        existing: Existing::Replace,
+        ..terms()
+    };
+    let old = pattern(1, 300_000);
+    put(&store, "large", &old).await.unwrap();
+    volume.sync(Flush::Records).unwrap();
+    // Twice, by one large and one small: the first of them is nobody's "before" in the end.
+    for new in [pattern(2, 200_000), pattern(3, 8)] {
+        put_with(&store, &key("large"), &new, replace.clone())
+            .await
+            .unwrap();
+    }
+    disk.fail_flush(Flush::Records);
+    assert!(volume.sync(Flush::Records).is_err());
+    assert_eq!(get(&store, "large").await.unwrap(), old);
+    // What the next sync removes is not the file of what is back.
+    put(&store, "other", b"1").await.unwrap();
+    volume.sync(Flush::Records).unwrap();
+    assert_eq!(get(&store, "large").await.unwrap(), old);
+    let files = disk.paths();
+    let files = files.iter().filter(|path| path.starts_with("large/"));
+    assert_eq!(files.count(), 1);
+    let store = open(&disk.cut(disk.now(), Cut::Flushed)).await;
+    assert_eq!(get(&store, "large").await.unwrap(), old);
+}
+
+#[tokio::test]
 async fn acknowledged_puts_fail_with_their_fsync() {
     let disk = SimDisk::new(16 << 20);
     let settings = Settings {

@@ -80,8 +80,8 @@ pub(crate) struct Volume {
     large_bytes: AtomicU64,
     log: Mutex<log::Log>,
     /// Files that nothing needs once what was written before is durable. Not in the log, whose lock
-    /// is held while it is written.
-    garbage: Mutex<Vec<Large>>,
+    /// is held while it is written. Each with the record that named it: it may be needed again.
+    garbage: Mutex<Vec<(Place, Large)>>,
     /// Held while anything is made durable: an error of fsync is reported once, to one caller.
     syncing: Mutex<()>,
     /// Held by eviction, checkpoint and scrub, one at a time.
@@ -279,7 +279,7 @@ impl Volume {
         if slot.flags() & crate::format::record::LARGE != 0
             && let Some(large) = lock(&self.larges).remove(&slot.place)
         {
-            lock(&self.garbage).push(large);
+            lock(&self.garbage).push((slot.place, large));
         }
     }
 

@@ -414,7 +414,7 @@ impl Volume {
         let larges = lock(&self.larges);
         let mut named: HashSet<u64> = larges.values().map(|large| large.file).collect();
         drop(larges);
-        named.extend(lock(&self.garbage).iter().map(|large| large.file));
+        named.extend(lock(&self.garbage).iter().map(|(_, large)| large.file));
         for file in files.difference(&named) {
             match self.disk.unlink(&large::path(*file)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

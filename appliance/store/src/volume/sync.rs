@@ -7,8 +7,9 @@ use super::log::{Log, Open, Unsynced};
 use super::{Large, Segment, Volume, lock};
 use crate::Error;
 use crate::disk::Flush;
-use crate::format::record::LARGE;
+use crate::format::record::{LARGE, PINNED};
 use crate::format::segment::footer;
+use crate::index::Place;
 
 /// After so many failed fsyncs in a row the volume takes no more writes until a check succeeds.
 pub(crate) const FAILURES: u32 = 3;
@@ -19,7 +20,8 @@ impl Volume {
         let _syncing = lock(&self.syncing);
         let (open, closing, garbage) = {
             let mut log = lock(&self.log);
-            let garbage = std::mem::take(&mut *lock(&self.garbage));
+            // Not taken yet: if this fails, withdrawing gives some of it back.
+            let garbage = lock(&self.garbage).len();
             let open = log.open.as_mut().and_then(|open| {
                 (open.tail > open.synced).then(|| {
                     let unsynced = std::mem::take(&mut open.unsynced);
@@ -57,12 +59,10 @@ impl Volume {
             }
             outcome = outcome.and(synced);
         }
-        if outcome.is_ok() {
-            self.remove_larges(&garbage)
-        } else {
-            lock(&self.garbage).extend(garbage);
-            outcome
-        }
+        outcome?;
+        let garbage: Vec<_> = lock(&self.garbage).drain(..garbage).collect();
+        let garbage: Vec<_> = garbage.into_iter().map(|(_, large)| large).collect();
+        self.remove_larges(&garbage)
     }
 
     /// Makes the records of a full segment durable, then its footer.
@@ -153,29 +153,50 @@ impl Volume {
             let gone = self
                 .index
                 .remove_if(slot.tag, |there| there.place == slot.place);
-            if gone.is_none() {
+            let Some(gone) = gone else {
                 continue;
-            }
+            };
             self.counters.withdrawn.add(1);
             lock(&self.withdrawn).insert(slot.tag, slot.place.segment);
-            let large = lock(&self.larges).remove(&slot.place);
-            let copied = before.filter(|before| before.flags() & LARGE != 0);
-            match (large, copied) {
-                (Some(large), Some(copied)) if slot.flags() & LARGE != 0 => {
-                    // Copied out of a segment that is still there: its file is too.
-                    lock(&self.larges).insert(copied.place, large);
-                }
-                (Some(large), _) => lock(&self.garbage).push(large),
-                _ => {}
+            if gone.flags() & PINNED != 0 {
+                self.count_pinned(&gone, false);
             }
-            if let Some(before) = before {
-                let kept =
-                    before.flags() & LARGE == 0 || lock(&self.larges).contains_key(&before.place);
-                if kept && self.segment(before.place.segment).is_some() {
-                    self.index.put_newer(*before);
+            let large = lock(&self.larges).remove(&slot.place);
+            let before = before.filter(|before| self.segment(before.place.segment).is_some());
+            let large = match before {
+                Some(before) if before.flags() & LARGE != 0 => self.give_back(before.place, large),
+                _ => large,
+            };
+            if let Some(large) = large {
+                lock(&self.garbage).push((slot.place, large));
+            }
+            let Some(before) = before else {
+                continue;
+            };
+            if before.flags() & LARGE == 0 || lock(&self.larges).contains_key(&before.place) {
+                self.index.put_newer(before);
+                if before.flags() & PINNED != 0 {
+                    self.count_pinned(&before, true);
                 }
             }
         }
+    }
+
+    /// Gives the record at `place` its file back. One that was replaced has its own, which waits to be
+    /// removed; one that was copied out of its segment lent its file to the copy, whose is `large`.
+    /// Returns `large` if that is not it.
+    fn give_back(&self, place: Place, large: Option<Large>) -> Option<Large> {
+        let mut garbage = lock(&self.garbage);
+        let at = garbage.iter().position(|(named_by, _)| *named_by == place);
+        let (own, rest) = match at {
+            Some(at) => (Some(garbage.remove(at).1), large),
+            None => (large, None),
+        };
+        drop(garbage);
+        if let Some(own) = own {
+            lock(&self.larges).insert(place, own);
+        }
+        rest
     }
 
     /// Removes files that nothing names any more.
