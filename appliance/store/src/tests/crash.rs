@@ -24,6 +24,9 @@ struct Event {
     state: Option<u64>,
     /// Changes of the disk after which it cannot be lost any more.
     durable: Option<usize>,
+    /// Taken back, or what was shown instead, after an fsync that failed: the disk may hold either, and
+    /// no later fsync decides which (FORMAT.md, durability).
+    undecided: bool,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +48,16 @@ impl History {
     /// All that happened so far survives.
     fn synced(&mut self, now: usize) {
         for event in self.events.values_mut().flatten() {
-            event.durable.get_or_insert(now);
+            if !event.undecided {
+                event.durable.get_or_insert(now);
+            }
+        }
+    }
+
+    /// What was not durable yet was taken back.
+    fn taken_back(&mut self, key: u64) {
+        for event in self.events.get_mut(&key).into_iter().flatten() {
+            event.undecided |= event.durable.is_none();
         }
     }
 
@@ -133,6 +145,7 @@ async fn storm(
                             start,
                             state: Some(value),
                             durable,
+                            undecided: false,
                         },
                     );
                 } else {
@@ -150,6 +163,7 @@ async fn storm(
                                 start,
                                 state: None,
                                 durable,
+                                undecided: false,
                             },
                         );
                         history.synced(disk.now());
@@ -163,6 +177,7 @@ async fn storm(
                             start,
                             state: None,
                             durable: None,
+                            undecided: false,
                         },
                     );
                 }
@@ -181,6 +196,7 @@ async fn storm(
                             start,
                             state: None,
                             durable,
+                            undecided: false,
                         },
                     );
                 }
@@ -221,12 +237,14 @@ async fn storm(
                     history.events.get(&key)
                 );
                 if shown != history.current(key) {
+                    history.taken_back(key);
                     history.push(
                         key,
                         Event {
                             start: now,
                             state: shown,
                             durable: None,
+                            undecided: true,
                         },
                     );
                 }

@@ -129,7 +129,9 @@ pub(super) struct Open {
 /// What was published and is not durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unsynced {
+    /// The object, or the removal, which the index does not hold.
     pub(super) slot: Slot,
+    pub(super) removal: bool,
     /// What it took the place of.
     pub(super) before: Option<Slot>,
 }
@@ -367,6 +369,7 @@ impl Volume {
                 if let Some(gone) = &gone {
                     self.release(gone);
                 }
+                before = gone;
                 self.note_removal(entry.tag, place);
             }
             (Kind::Pin | Kind::Unpin, _) => {
@@ -395,8 +398,12 @@ impl Volume {
             open.segment
                 .newest
                 .fetch_max(staged.time, Ordering::Relaxed);
-            if entry.kind == Kind::Object && found {
-                open.unsynced.push(Unsynced { slot, before });
+            if found && matches!(entry.kind, Kind::Object | Kind::Removal) {
+                open.unsynced.push(Unsynced {
+                    slot,
+                    removal: entry.kind == Kind::Removal,
+                    before,
+                });
             }
         }
         found

@@ -175,9 +175,9 @@ impl Volume {
     /// Scans a segment without a footer, and seals it.
     fn recover_unsealed(&self, recovery: &mut Recovery, segment: &Arc<Segment>, apply: bool) {
         let path = self.path(&segment.path);
-        // What a scan finds in memory need not be on the disk: an fsync may have failed before.
+        // What a scan finds in memory need not be on the disk: an fsync may have failed before, or now.
         let synced = segment.file.sync(Flush::Records);
-        let synced = synced.and_then(|()| segment.file.forget());
+        let synced = synced.and(segment.file.forget());
         let scan = match segment.scan() {
             Ok(scan) => scan,
             Err(error) => {

@@ -149,17 +149,28 @@ impl Volume {
     /// Takes back what was published.
     fn withdraw(&self, unsynced: &[Unsynced]) {
         // The newest first: the oldest "before" must be what remains.
-        for Unsynced { slot, before } in unsynced.iter().rev() {
-            let gone = self
-                .index
-                .remove_if(slot.tag, |there| there.place == slot.place);
-            let Some(gone) = gone else {
-                continue;
-            };
-            self.counters.withdrawn.add(1);
-            lock(&self.withdrawn).insert(slot.tag, slot.place.segment);
-            if gone.flags() & PINNED != 0 {
-                self.count_pinned(&gone, false);
+        for Unsynced {
+            slot,
+            removal,
+            before,
+        } in unsynced.iter().rev()
+        {
+            if *removal {
+                if self.index.get(slot.tag).is_some() {
+                    continue;
+                }
+            } else {
+                let gone = self
+                    .index
+                    .remove_if(slot.tag, |there| there.place == slot.place);
+                let Some(gone) = gone else {
+                    continue;
+                };
+                self.counters.withdrawn.add(1);
+                lock(&self.withdrawn).insert(slot.tag, slot.place.segment);
+                if gone.flags() & PINNED != 0 {
+                    self.count_pinned(&gone, false);
+                }
             }
             let large = lock(&self.larges).remove(&slot.place);
             let before = before.filter(|before| self.segment(before.place.segment).is_some());
