@@ -47,8 +47,10 @@ style:
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --features imagegen/built,imagegen/oracle -- -D warnings
 
-oracle: setup-test ## the root file system against a real dpkg installation
+oracle: setup-test ## the root file system beside a real dpkg installation, secrets beside the vendor's client
+	@.ci/setup oracle
 	cargo test --package imagegen --features oracle --test oracle -- --nocapture
+	PYTHONPATH=$(HOME)/.cache/larder/peers/onepassword-sdk cargo test --package secrets --features oracle --test it oracle
 
 bench: image ## speed and size of build and boot, as ratios
 	cargo bench --package imagegen --bench image

@@ -1,6 +1,6 @@
 //! The vendor's own client, unmodified, against our double of the service-account protocol, and our
 //! client against the same one. Needs python3 with the package onepassword-sdk (0.4.2), so it is
-//! behind the feature `oracle`.
+//! behind the feature `oracle`: `make oracle` installs it and runs them.
 
 use std::process::Stdio;
 use std::sync::Arc;
