@@ -62,6 +62,8 @@ pub struct Host {
     sys: PathBuf,
     /// Socket of the system's bus; there may be none.
     bus: PathBuf,
+    /// Connections by state, as of their last count.
+    connections: tcpstat::Last,
 }
 
 impl Default for Host {
@@ -70,6 +72,7 @@ impl Default for Host {
             proc: "/proc".into(),
             sys: "/sys".into(),
             bus: "/run/dbus/system_bus_socket".into(),
+            connections: tcpstat::Last::default(),
         }
     }
 }
@@ -81,6 +84,7 @@ impl Host {
             proc: proc.into(),
             sys: sys.into(),
             bus: PathBuf::new(),
+            connections: tcpstat::Last::default(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Host, Kind, Outcome, Sink};
 
@@ -20,16 +22,48 @@ const STATES: [&str; 11] = [
     "closing",
 ];
 
-#[derive(Debug, Default, PartialEq)]
-struct Connections {
+/// How long a count is good for: the kernel walks its whole table of connections for it, 10 ms with
+/// 262,144 chains, however few there are. All else of a scrape takes less than 3.
+const COUNTED_EVERY: Duration = Duration::from_secs(120);
+
+/// The last count and its time; copies share it.
+pub(super) type Last = Arc<Mutex<Option<(Instant, Connections)>>>;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Connections {
     states: [f64; STATES.len()],
     sent: f64,
     received: f64,
 }
 
 /// Connections and queued bytes, as node_exporter's collector tells them (which is off by default).
-/// A state in which no connection is has the value 0.
+/// A state in which no connection is has the value 0. At most two minutes old.
 pub(super) fn tcpstat(host: &Host, sink: &mut dyn Sink) -> Outcome {
+    let mut last = host
+        .connections
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let connections = match *last {
+        Some((at, connections)) if at.elapsed() < COUNTED_EVERY => connections,
+        _ => {
+            let connections = count(host)?;
+            *last = Some((Instant::now(), connections));
+            connections
+        }
+    };
+    sink.family("node_tcp_connection_states", Kind::Gauge);
+    let queues = [
+        ("rx_queued_bytes", connections.received),
+        ("tx_queued_bytes", connections.sent),
+    ];
+    for (state, value) in STATES.into_iter().zip(connections.states).chain(queues) {
+        sink.sample(&[("state", state)], value);
+    }
+    Ok(())
+}
+
+/// Counts them, of both versions of IP.
+fn count(host: &Host) -> Result<Connections, String> {
     let mut connections = Connections::default();
     for (file, needed) in [("net/tcp", true), ("net/tcp6", false)] {
         let path = host.proc.join(file);
@@ -45,15 +79,7 @@ pub(super) fn tcpstat(host: &Host, sink: &mut dyn Sink) -> Outcome {
             Err(_) => {}
         }
     }
-    sink.family("node_tcp_connection_states", Kind::Gauge);
-    let queues = [
-        ("rx_queued_bytes", connections.received),
-        ("tx_queued_bytes", connections.sent),
-    ];
-    for (state, value) in STATES.into_iter().zip(connections.states).chain(queues) {
-        sink.sample(&[("state", state)], value);
-    }
-    Ok(())
+    Ok(connections)
 }
 
 impl Connections {
