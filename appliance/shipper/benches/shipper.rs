@@ -223,19 +223,25 @@ fn scrape() {
         ("instance".to_owned(), "h".to_owned()),
         ("job".to_owned(), "node".to_owned()),
     ];
+    // As the shipper keeps it: connections are counted by the first scrape, and then every two minutes.
+    let host = Host::default();
+    let first = cpu(libc::RUSAGE_SELF);
+    host.collect(&mut Snapshot::new(&labels));
     let before = cpu(libc::RUSAGE_SELF);
+    let first = before - first;
     let (mut samples, mut bytes) = (0, 0);
     for time in 0..rounds {
         let mut snapshot = Snapshot::new(&labels);
-        Host::default().collect(&mut snapshot);
+        host.collect(&mut snapshot);
         Units::default().collect(&mut snapshot);
         samples = snapshot.len();
         bytes = Frame::new(time, &snapshot).body.len();
     }
     let spent = (cpu(libc::RUSAGE_SELF) - before) / rounds as f64;
     println!(
-        "metrics: {:.2} ms CPU a scrape of {samples} samples, {bytes} bytes",
-        spent * 1e3
+        "metrics: {:.2} ms CPU a scrape of {samples} samples, {bytes} bytes; {:.2} ms with a count of connections",
+        spent * 1e3,
+        first * 1e3
     );
 }
 
