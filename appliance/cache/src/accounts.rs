@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
+use http::Response;
+
 use crate::auth::Handle;
+use crate::body::Body;
 use crate::metrics::Text;
 
 /// Most accounts with a label of their own.
@@ -26,6 +29,16 @@ pub(crate) struct Whose {
     pub(crate) account: Handle,
     /// A credential was good for it; otherwise it is a name that somebody sent.
     pub(crate) granted: bool,
+}
+
+/// Notes on an answer whose request it answers.
+pub(crate) fn concerning(
+    account: Handle,
+    granted: bool,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    response.body_mut().answers(Whose { account, granted });
+    response
 }
 
 /// Answers by status.

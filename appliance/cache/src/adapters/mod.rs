@@ -19,9 +19,8 @@ mod turborepo;
 use http::header::{HeaderMap, TRANSFER_ENCODING, USER_AGENT};
 use http::{Method, Response};
 
-use crate::accounts::Whose;
+use crate::accounts::concerning;
 use crate::answer::{empty, text};
-use crate::api::refused;
 use crate::auth::{Action, Denial, Grant, Project};
 use crate::body::{Body, Received};
 use crate::call::Call;
@@ -202,18 +201,14 @@ pub(crate) async fn answer(call: &Call<'_>, body: Received) -> Response<Body> {
         Err(denial) => {
             let response = denied(&denial);
             return match project {
-                Some(project) => refused(response, project),
+                Some(project) => concerning(project.account, false, response),
                 None => response,
             };
         }
     };
     let account = grant.project.account.clone();
-    let mut response = granted_to(grant, call, client, rest, body).await;
-    response.body_mut().answers(Whose {
-        account,
-        granted: true,
-    });
-    response
+    let response = granted_to(grant, call, client, rest, body).await;
+    concerning(account, true, response)
 }
 
 /// Answers a request that may be.

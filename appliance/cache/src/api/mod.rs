@@ -18,7 +18,7 @@ use http::header::HeaderName;
 use http::{Method, Response, StatusCode};
 use store::{Key, Kind, Terms};
 
-use crate::accounts::Whose;
+use crate::accounts::concerning;
 use crate::answer::{empty, invalid, message, not_found};
 use crate::auth::{Denial, Grant, NoHandle, Project, parse_hex, to_hex};
 use crate::body::{Body, Received};
@@ -101,7 +101,8 @@ pub(crate) async fn answer(call: &Call<'_>, path: &str, body: Received) -> Respo
             return match asked {
                 Err(response) if denial == Denial::Forbidden => *response,
                 Err(_) => denial.response(),
-                Ok(project) => refused(denial.response(), project),
+                // Its credential is not good for it.
+                Ok(project) => concerning(project.account, false, denial.response()),
             };
         }
     };
@@ -123,21 +124,8 @@ pub(crate) async fn answer(call: &Call<'_>, path: &str, body: Received) -> Respo
         Some(Route::PutGradle(key)) => Box::pin(gradle::put(call, &grant, key, body)).await,
         Some(Route::Clean) => Box::pin(clean::clean(call, &grant)).await,
     };
-    let mut response = answered.unwrap_or_else(|response| *response);
-    response.body_mut().answers(Whose {
-        account,
-        granted: true,
-    });
-    response
-}
-
-/// The answer to a request about a project for which its credential is not good.
-pub(crate) fn refused(mut response: Response<Body>, project: Project) -> Response<Body> {
-    response.body_mut().answers(Whose {
-        account: project.account,
-        granted: false,
-    });
-    response
+    let response = answered.unwrap_or_else(|response| *response);
+    concerning(account, true, response)
 }
 
 /// What a handler answers; the error is an answer given early.

@@ -60,8 +60,10 @@ impl Volume {
             outcome = outcome.and(synced);
         }
         outcome?;
-        let garbage: Vec<_> = lock(&self.garbage).drain(..garbage).collect();
-        let garbage: Vec<_> = garbage.into_iter().map(|(_, large)| large).collect();
+        let garbage: Vec<_> = lock(&self.garbage)
+            .drain(..garbage)
+            .map(|(_, large)| large)
+            .collect();
         self.remove_larges(&garbage)
     }
 
