@@ -241,6 +241,8 @@ fn entry_is_blessed(machine: &mut TestMachine) {
         );
         let count = machine.variables("/var/lib/larder/boot/attempts")?;
         ensure!(count["boots"] == "0" && count["asked"] == "0", "{count:?}");
+        let hurries = machine.succeed("cat /sys/kernel/rcu_expedited")?;
+        ensure!(hurries.trim() == "0", "rcu_expedited is {hurries}");
         Ok(())
     });
 }

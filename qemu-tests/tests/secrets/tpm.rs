@@ -13,16 +13,15 @@ use crate::world::{World, asked_with, jwt};
 use crate::{LONG, serves, state};
 
 /// A software TPM 2.0; it ends with this value.
-struct Tpm {
-    socket: PathBuf,
-    child: Child,
-}
+struct Tpm(Child);
 
 impl Tpm {
-    /// Starts one that keeps what it knows in `folder`.
+    /// Starts one that keeps what it knows in `folder`, and waits until it listens.
     fn start(folder: &Path) -> Result<Tpm> {
         std::fs::create_dir_all(folder)?;
         let socket = folder.join("socket");
+        // The one of a TPM that was killed.
+        let _ = std::fs::remove_file(&socket);
         let mut command = Command::new("swtpm");
         command
             .args(["socket", "--tpm2", "--tpmstate"])
@@ -32,15 +31,22 @@ impl Tpm {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let child = spawn_tied(command).context("cannot start swtpm (Debian package swtpm)")?;
-        Ok(Tpm { socket, child })
+        let tpm = Tpm(child);
+        for _ in 0..600 {
+            if socket.exists() {
+                return Ok(tpm);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        anyhow::bail!("swtpm makes no socket {}", socket.display())
     }
 }
 
 impl Drop for Tpm {
     fn drop(&mut self) {
         // It may have ended with its machine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -57,17 +63,6 @@ fn with_tpm(folder: PathBuf) -> impl Fn(Machine) -> Machine {
             "tpm-tis,tpmdev=tpm0",
         ])
     }
-}
-
-/// Waits until it listens.
-fn ready(tpm: &Tpm) -> Result<()> {
-    for _ in 0..600 {
-        if tpm.socket.exists() {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    anyhow::bail!("swtpm makes no socket {}", tpm.socket.display())
 }
 
 /// `imagegen secrets seal`, as a person runs it.
@@ -111,11 +106,7 @@ fn a_token_sealed_to_what_has_booted() {
     let state_of_tpm = folder.path().join("tpm");
     let setup = world.setup("a_token_sealed_to_what_has_booted");
     let setup = setup.patience(LONG).machine(with_tpm(state_of_tpm.clone()));
-    let start = || -> Result<Tpm> {
-        let tpm = Tpm::start(&state_of_tpm)?;
-        ready(&tpm)?;
-        Ok(tpm)
-    };
+    let start = || Tpm::start(&state_of_tpm);
     scenario(setup, |machine| {
         let tpm = start()?;
         machine.boot()?;
@@ -156,15 +147,10 @@ fn a_token_sealed_on_the_esp() {
     let world = World::new("tpm").unwrap_or_else(|error| panic!("{error:#}"));
     let folder = tempfile::tempdir().unwrap();
     let (own, other) = (folder.path().join("own"), folder.path().join("other"));
-    let start = |folder: &Path| -> Result<Tpm> {
-        let tpm = Tpm::start(folder)?;
-        ready(&tpm)?;
-        Ok(tpm)
-    };
     let plain = world.setup("a_token_sealed_on_the_esp").patience(LONG);
     let setup = plain.clone().machine(with_tpm(own.clone()));
     scenario(setup, |machine| {
-        let tpm = start(&own)?;
+        let tpm = Tpm::start(&own)?;
         machine.boot()?;
         machine.check(
             "without a token it runs, and says what is missing",
@@ -190,7 +176,7 @@ fn a_token_sealed_on_the_esp() {
         });
         machine.power_cut()?;
         drop(tpm);
-        let tpm = start(&own)?;
+        let tpm = Tpm::start(&own)?;
         machine.boot()?;
         machine.check("and at the next boot", |machine| {
             serves(machine, &world, &world.secret)
@@ -204,7 +190,7 @@ fn a_token_sealed_on_the_esp() {
 
         // The disk in another machine.
         machine.change(|_| plain.clone().machine(with_tpm(other.clone())));
-        let _tpm = start(&other)?;
+        let _tpm = Tpm::start(&other)?;
         world.requests();
         machine.boot()?;
         machine.check("another machine can open nothing", |machine| {
