@@ -71,6 +71,49 @@ async fn a_large_object_is_back_when_its_replacement_fails() {
 }
 
 #[tokio::test]
+async fn a_removal_whose_fsync_fails_can_be_tried_again() {
+    for length in [8, 300_000] {
+        let disk = SimDisk::new(16 << 20);
+        let store = open(&disk).await;
+        let bytes = pattern(1, length);
+        put(&store, "a", &bytes).await.unwrap();
+        store
+            .volumes()
+            .next()
+            .unwrap()
+            .sync(Flush::Records)
+            .unwrap();
+        disk.fail_flush(Flush::Records);
+        assert!(store.remove(&key("a")).await.unwrap_err().is_disk());
+        assert_eq!(get(&store, "a").await.unwrap(), bytes);
+        assert!(store.remove(&key("a")).await.unwrap());
+        assert_eq!(get(&store, "a").await, None);
+        let store = open(&disk.cut(disk.now(), Cut::Flushed)).await;
+        assert_eq!(get(&store, "a").await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_start_whose_first_fsync_fails_believes_the_disk() {
+    let disk = SimDisk::new(16 << 20);
+    let store = open(&disk).await;
+    put(&store, "durable", b"1").await.unwrap();
+    store
+        .volumes()
+        .next()
+        .unwrap()
+        .sync(Flush::Records)
+        .unwrap();
+    put(&store, "in memory", b"2").await.unwrap();
+    // Killed: the second record is in the page cache only, until the fsync of the next start loses it.
+    drop(store);
+    disk.fail_flush(Flush::Records);
+    let store = open(&disk).await;
+    assert_eq!(get(&store, "durable").await.unwrap(), b"1");
+    assert_eq!(get(&store, "in memory").await, None);
+}
+
+#[tokio::test]
 async fn acknowledged_puts_fail_with_their_fsync() {
     let disk = SimDisk::new(16 << 20);
     let settings = Settings {
